@@ -1,0 +1,90 @@
+"""python -m benchmarks [quality|fit|speed|all] --out DIR"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from diverse3d._errors import InputError
+from diverse3d.diversify import METHODS, get_method
+
+from ._environment import environment
+from ._metric import BASELINE, Metric, judge, read_baseline, update_baseline
+from ._report import show, write
+
+Suite = Literal["quality", "fit", "speed", "all"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure quality, fit and speed, and compare with the committed baseline."""
+
+    out: Path
+    """Folder for results; an interrupted quality run goes on from what it finds there."""
+    suite: Annotated[Suite, tyro.conf.Positional] = "all"
+    """What to measure."""
+    heads: int = 64
+    """How many heads of the test split."""
+    seeds: int = 3
+    """How many times each random method runs on each head."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Methods of the table of methods; map and posterior are the references and always run."""
+    baseline: Path = BASELINE
+    """Baseline file."""
+    gate: bool = False
+    """Exit with 1 when a number got worse than the baseline by more than its tolerance."""
+    update_baseline: bool = False
+    """Put this run's numbers into the baseline."""
+
+
+def suites(name: Suite) -> dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str]]]]:
+    """The suites asked for; imported late, so that one doesn't need another's extras."""
+    from . import fitting, quality, speed
+
+    every = {"quality": quality.run, "fit": fitting.run, "speed": speed.run}
+    return every if name == "all" else {name: every[name]}
+
+
+def run(options: Options, console: Console | None = None) -> int:
+    """Run the suites; the exit code."""
+    console = Console() if console is None else console
+    if options.heads < 1 or options.seeds < 1:
+        raise InputError("--heads and --seeds must be at least 1.")
+    for method in options.methods:
+        get_method(method)
+    options.out.mkdir(parents=True, exist_ok=True)
+    metrics: list[Metric] = []
+    tables: dict[str, str] = {}
+    for suite in suites(options.suite).values():
+        measured, written = suite(options, console)
+        metrics += measured
+        tables |= written
+    return conclude(metrics, tables, options, console)
+
+
+def conclude(metrics: list[Metric], tables: dict[str, str], options: Options, console: Console) -> int:
+    """Write, show, judge; the exit code."""
+    here, baseline = environment(), read_baseline(options.baseline)
+    write(metrics, tables, here, options.out)
+    verdict = judge(metrics, baseline)
+    show(console, metrics, verdict, baseline)
+    if options.update_baseline:
+        update_baseline(metrics, here, options.baseline)
+    return 1 if options.gate and verdict.regressions else 0
+
+
+def main() -> None:
+    """The command."""
+    try:
+        sys.exit(run(tyro.cli(Options, prog="python -m benchmarks")))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Interleaved timing: on a shared machine only ratios of neighbours in time mean anything."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Timing(NamedTuple):
+    """Seconds a call of one contestant, a value a round."""
+
+    wall: np.ndarray
+    """Wall-clock seconds."""
+    cpu: np.ndarray
+    """Processor seconds of all threads."""
+
+
+def interleave(
+    contestants: Mapping[str, Callable[[], object]], *, rounds: int = 15, seconds: float = 0.03
+) -> dict[str, Timing]:
+    """Time contestants in turn (A B C A B C …), each for about `seconds` a round.
+
+    Each must block until its work is done. The first calls of a turn aren't counted: they pay for the caches and
+    the thread pools that the contestant before has left behind.
+    """
+    repeats = {}
+    for name, call in contestants.items():
+        call()
+        start = time.perf_counter()
+        call()
+        repeats[name] = int(np.clip(seconds / max(time.perf_counter() - start, 1e-9), 1, 1000))
+    wall: dict[str, list[float]] = {name: [] for name in contestants}
+    cpu: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            for _ in range(min(3, repeats[name])):
+                call()
+            start, start_cpu = time.perf_counter(), time.process_time()
+            for _ in range(repeats[name]):
+                call()
+            wall[name].append((time.perf_counter() - start) / repeats[name])
+            cpu[name].append((time.process_time() - start_cpu) / repeats[name])
+    return {name: Timing(np.array(wall[name]), np.array(cpu[name])) for name in contestants}
+
+
+def speedup(ours: np.ndarray, other: np.ndarray) -> float:
+    """How many times faster: the median over rounds of the ratio of neighbours."""
+    return float(np.median(other / ours))

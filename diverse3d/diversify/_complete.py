@@ -1,0 +1,93 @@
+"""Observation → Completions: stage 1, then a method of the table, then back to the world frame."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from .._errors import InputError
+from ..fit import Fit, FitConfig, FitProblem, NoiseModel, fit, load_noise, prepare
+from ..head import HeadModel
+from ..observe import Observation
+from ._completions import Completions, sample_results
+from ._config import DiversifyConfig
+from ._gaussian import posterior
+from ._methods import DEFAULT_METHOD, Method, get_method
+
+_evidence = jax.jit(lambda head, at, noise: posterior(head, at, noise).log_evidence)
+
+
+def complete(
+    seen: Observation,
+    *,
+    head: HeadModel | FitProblem,
+    n: int = 20,
+    method: str = DEFAULT_METHOD,
+    key: PRNGKeyArray,
+    noise: str | NoiseModel | None = None,
+    fit_config: FitConfig | None = None,
+    config: DiversifyConfig | None = None,
+    fitted: Fit | None = None,
+) -> Completions:
+    """N plausible heads that agree with what is visible.
+
+    `noise` is `exact`, `realistic`, `photo`, a `NoiseModel`, or None: then a photo's fit is held to as `realistic`,
+    and a mesh as `exact` or `realistic`, whichever explains its visible vertices better (by log evidence).
+    `fitted` skips stage 1 with a fit of the method's own head. Raises `InputError` for an unknown method or noise,
+    n < 1, or more samples than the machine's memory holds.
+    """
+    chosen = get_method(method)
+    config = DiversifyConfig() if config is None else config
+    problem = head if isinstance(head, FitProblem) else prepare(chosen.head(head))
+    model = problem.head
+    check_count(n, model, chosen, config)
+    at = fit(seen, problem, fit_config) if fitted is None else fitted
+    held_to = noise if isinstance(noise, NoiseModel) else choose_noise(seen, model, at, noise)
+    samples = chosen.run(model, at, held_to, n, config, key=key)
+    vertices, results = sample_results(samples.vertices_m, at, 1e-3 * config.visible_tolerance_mm)
+    return Completions(
+        vertices=at.to_world(vertices),
+        faces=model.faces,
+        visible=at.visible,
+        fit_vertices=at.to_world(at.vertices_m),
+        held=at.to_world(at.held_m),
+        latents=samples.latents,
+        results=results,
+        fit=at,
+        seen=seen,
+        method=method,
+        noise=held_to.name,
+    )
+
+
+def choose_noise(seen: Observation, head: HeadModel, at: Fit, name: str | None) -> NoiseModel:
+    """The noise model asked for, or the one that fits the input."""
+    if name is not None:
+        return load_noise(head, name)
+    if seen.mesh is None:
+        return load_noise(head, "realistic")
+    candidates = [load_noise(head, known) for known in ("exact", "realistic")]
+    return max(candidates, key=lambda model: float(_evidence(head, at, model)))
+
+
+def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig) -> None:
+    """Refuse a number of samples that is not positive or that memory can't hold, before anything is allocated."""
+    if n < 1:
+        raise InputError(f"{n} completions were asked for; ask for at least 1.")
+    itemsize = jnp.dtype(head.dtype).itemsize
+    pool = max(config.pool, 2 * n) if method.pooled else n
+    # Vertices in flight (drawn, posed, selected, written), the kernel and its factors.
+    needed = itemsize * (4 * pool * head.n_vertices * 3 + (3 * pool + n) * pool * (1 if method.pooled else 0))
+    available = available_memory_bytes()
+    if needed > available // 2:
+        raise InputError(
+            f"{n} completions by this method would need about {needed / 2**30:.1f} GiB, more than half of the "
+            f"{available / 2**30:.1f} GiB of memory that is free; ask for fewer."
+        )
+
+
+def available_memory_bytes() -> int:
+    """Memory that is free now, or all there is where the system doesn't tell."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,30 @@
+"""Settings of stage 2."""
+
+import equinox as eqx
+
+
+class DiversifyConfig(eqx.Module):
+    """How completions are made; defaults are the paper's where it gives them (papers/004 §2.1)."""
+
+    k: float = eqx.field(static=True, default=0.5)
+    """Sharpness of similarity, in units of the median distance."""
+    n_sigma: float = eqx.field(static=True, default=3.0)
+    """How unlikely a sample may be before its quality falls, in standard deviations of ‖z‖²."""
+    literal_quality: bool = eqx.field(static=True, default=False)
+    """Read the quality threshold literally, n_σ√d, as the paper prints it."""
+    pool: int = eqx.field(static=True, default=400)
+    """Posterior samples that the selection chooses from (at least twice the number asked for)."""
+    contraction: float = eqx.field(static=True, default=0.7)
+    """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
+    visible_weight: float = eqx.field(static=True, default=1000.0)
+    """λ1 of Algorithm 2, on the mean visible L1 distance in metres."""
+    dpp_weight: float = eqx.field(static=True, default=0.025)
+    """λ3 of Algorithm 2."""
+    steps: int = eqx.field(static=True, default=300)
+    """Iterations of Algorithm 2."""
+    learning_rate: float = eqx.field(static=True, default=0.05)
+    """Adam's learning rate in Algorithm 2 (the paper's SGD hardly moves latents of unit size in 300 steps)."""
+    start_spread: float = eqx.field(static=True, default=0.5)
+    """Standard deviation of the starting coefficients around the fit."""
+    visible_tolerance_mm: float = eqx.field(static=True, default=3.0)
+    """RMS distance from the visible part beyond which a sample is reported as off."""

@@ -1,0 +1,300 @@
+"""Stage 1 (papers/004, Algorithm 1, without pixels): Observation → Fit."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._errors import InputError
+from .._optimise import Solution, descend, least_squares
+from ..camera import WeakPerspective
+from ..head import HeadModel, HeadParameters
+from ..observe import Observation
+from ..raster import facing_camera
+from ._align import kabsch, rotation_vector
+from ._costs import (
+    LandmarkHead,
+    PhotoTarget,
+    Weights,
+    closure_cost,
+    landmark_cost,
+    prior_cost,
+    project_landmarks,
+    smoothness_cost,
+    smoothness_factor,
+    vertex_cost,
+)
+from ._photo import landmark_head, photo_target, vertices_outside_mask
+from ._state import (
+    INTEROCULAR_M,
+    RIGID_UNIT,
+    Unknowns,
+    at_rest,
+    camera_at,
+    canonical,
+    joint_rotations,
+    rigid,
+    rotation_of,
+    start,
+)
+
+Solver = Literal["lm", "sgd"]
+
+
+class FitConfig(eqx.Module):
+    """How stage 1 runs."""
+
+    solver: Solver = eqx.field(static=True, default="lm")
+    """`lm`: Levenberg–Marquardt. `sgd`: the paper's gradient descent (lr 5e-3, half for eyeball components)."""
+    steps: int = eqx.field(static=True, default=60)
+    """Budget of the solver; the rigid stage takes a fifth of it. The paper's SGD runs 2000."""
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    """Relative change of unknowns and loss under which the solver stops."""
+    vertex_sigma_mm: float = eqx.field(static=True, default=0.3)
+    """Noise assumed on a partial mesh's visible vertices, in millimetres a coordinate."""
+    weights: Weights = Weights()
+    """Weights of the loss terms."""
+
+
+class FitReport(eqx.Module):
+    """What stage 1 left over."""
+
+    landmark_rms_px: Float[Array, ""]
+    """RMS distance of the visible 68 landmarks, in pixels (zero for a mesh)."""
+    landmark_rms_interocular: Float[Array, ""]
+    """The same as a share of the distance between the outer eye corners."""
+    visible_rms_mm: Float[Array, ""]
+    """RMS distance of visible vertices from a partial mesh's, in millimetres (zero for a photo)."""
+    steps: Int[Array, ""]
+    """Steps taken, rigid stage included."""
+    result: Int[Array, ""]
+    """Result code of the last stage (`diverse3d.RESULT_TEXT`)."""
+
+
+class Fit(eqx.Module):
+    """The single best head for an observation, and what the completions are held to.
+
+    "Head frame" is the head's own; x_world = turn · x_head + shift. For a photo "world" is the posed head as the
+    camera sees it (metres, y up, z towards the camera); for a mesh it is the input's frame.
+    """
+
+    unknowns: Unknowns
+    """Coefficients and joints; the rigid unknowns are folded into `turn` and `shift` and are zero here."""
+    vertices_m: Float[Array, "V 3"]
+    """Fitted vertices, head frame."""
+    held_m: Float[Array, "V 3"]
+    """What completions are held to where visible, head frame: a mesh's own vertices, or a photo's fitted ones."""
+    visible: Bool[Array, " V"]
+    """Vertices that are seen: given (mesh); or in front by the z-test and outside the mask (photo)."""
+    turn: Float[Array, "3 3"]
+    """Rotation from head to world."""
+    shift_m: Float[Array, "3"]
+    """Translation from head to world."""
+    camera: WeakPerspective | None
+    """A photo's camera, from world to pixels."""
+    landmarks68_px: Float[Array, "68 2"] | None
+    """A photo's fitted 68 landmarks in pixels."""
+    report: FitReport
+    """Residuals, steps and result code."""
+
+    def to_world(self, vertices_m: Float[Array, "*n V 3"]) -> Float[Array, "*n V 3"]:
+        """Vertices in the world frame."""
+        return vertices_m @ self.turn.T + self.shift_m
+
+    def parameters(self, head: HeadModel) -> HeadParameters:
+        """FLAME-style parameters with head(parameters) = the fitted vertices in the world frame."""
+        coefficients = self.unknowns.z + head.prior_mean
+        pose = joint_rotations(head, self.unknowns.joints)
+        root = head.joints(coefficients)[0]
+        # FLAME turns about the root joint, not about the origin.
+        return HeadParameters(
+            coefficients=coefficients,
+            pose=pose.at[0].set(jnp.asarray(rotation_vector(np.asarray(self.turn, np.float64)), head.dtype)),
+            translation_m=self.shift_m + self.turn @ root - root,
+        )
+
+
+class FitProblem(eqx.Module):
+    """What depends on the head alone, prepared once for many fits."""
+
+    head: HeadModel
+    """The head that is fitted."""
+    landmarks: LandmarkHead | None
+    """Its landmark-carrying vertices; None where the head has no landmarks."""
+    smoothness: Float[Array, "K K"]
+    """Factor of the smoothness term."""
+
+
+def prepare(head: HeadModel) -> FitProblem:
+    """Precompute what every fit of a head needs."""
+    return FitProblem(head=head, landmarks=landmark_head(head), smoothness=smoothness_factor(head))
+
+
+def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | None = None) -> Fit:
+    """Fit a head to an observation (papers/004, Algorithm 1 without its photometric term).
+
+    A rigid stage comes first, then everything together. Raises `InputError` when the head carries no landmarks and
+    a photo is given.
+    """
+    problem = prepare(problem) if isinstance(problem, HeadModel) else problem
+    config = FitConfig() if config is None else config
+    if seen.photo is not None:
+        return _fit_photo(seen, problem, config)
+    return _fit_mesh(seen, problem, config)
+
+
+def _solve(
+    residuals: Callable[[Unknowns], PyTree[Array]], problem: FitProblem, config: FitConfig
+) -> tuple[Solution[Unknowns], Int[Array, ""]]:
+    """Pose and camera first, a fifth of the budget, then all unknowns, by the configured solver."""
+    begin = start(problem.head)
+
+    def posed(pose: tuple[Array, Array, Array]) -> Unknowns:
+        return eqx.tree_at(lambda u: (u.rotation, u.translation, u.camera), begin, pose)
+
+    pose_start = (begin.rotation, begin.translation, begin.camera)
+    first = _run(lambda pose: residuals(posed(pose)), pose_start, config.steps // 5, problem, config)
+    second = _run(residuals, posed(first.value), config.steps, problem, config)
+    return second, first.steps + second.steps
+
+
+def _run(
+    residuals: Callable[[Any], PyTree[Array]], at: Any, steps: int, problem: FitProblem, config: FitConfig
+) -> Solution[Any]:
+    if config.solver == "lm":
+        unit = 1.0 / config.weights.prior**0.5
+        return least_squares(
+            lambda u: jax.tree.map(lambda part: unit * part, residuals(u)), at, steps=steps, tolerance=config.tolerance
+        )
+    optimiser = optax.chain(optax.clip_by_global_norm(10.0), _slow_eyeballs(problem.head), optax.sgd(5e-3))
+    return descend(
+        lambda u: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(residuals(u))),
+        at,
+        optimiser,
+        steps=steps,
+        tolerance=0.0,
+    )
+
+
+def _slow_eyeballs(head: HeadModel) -> optax.GradientTransformation:
+    """Half the learning rate for the eyeballs' region components (papers/004 §2.1)."""
+    rate, row = np.ones(head.n_components), head.n_identity + head.n_expression
+    for name, local in head.local_models.items():
+        size = local.components_m.shape[0]
+        if name.endswith("eyeball") and row < head.n_components:
+            rate[row : row + size] = 0.5
+        row += size
+    scale = jnp.asarray(rate, head.dtype)
+
+    def slow(updates: Any, _: Any) -> Any:
+        return eqx.tree_at(lambda u: u.z, updates, updates.z * scale) if isinstance(updates, Unknowns) else updates
+
+    return optax.stateless(slow)
+
+
+@eqx.filter_jit
+def _solve_photo(problem: FitProblem, target: PhotoTarget, config: FitConfig):
+    points = problem.landmarks
+
+    def residuals(unknowns: Unknowns):
+        dense, sparse = project_landmarks(points, target, unknowns)
+        return [
+            landmark_cost(dense, target, config.weights),
+            closure_cost(sparse, target, config.weights),
+            prior_cost(unknowns, config.weights),
+            smoothness_cost(unknowns, problem.smoothness, config.weights),
+        ]
+
+    solution, steps = _solve(residuals, problem, config)
+    _, projected = project_landmarks(points, target, solution.value)
+    return solution, steps, canonical(problem.head, solution.value), projected
+
+
+def _fit_photo(seen: Observation, problem: FitProblem, config: FitConfig) -> Fit:
+    photo, head = seen.photo, problem.head
+    if problem.landmarks is None:
+        raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
+    target = photo_target(photo, problem.landmarks, head)
+    solution, steps, vertices, projected = _solve_photo(problem, target, config)
+    unknowns = solution.value
+    camera = camera_at(unknowns, target.camera_start, target.interocular_px)
+    turn = rotation_of(unknowns) @ target.rotation_start
+    # A weak-perspective camera carries the translation: the posed head stays at its own origin.
+    posed = vertices @ turn.T
+    visible = facing_camera(posed, head.faces) & vertices_outside_mask(camera.project(posed), photo.hidden)
+    distance = jnp.sum((projected - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
+    rms_px = jnp.sqrt(jnp.sum(distance) / jnp.maximum(jnp.sum(target.landmarks68_weight), 1.0))
+    return Fit(
+        unknowns=at_rest(unknowns),
+        vertices_m=vertices,
+        held_m=vertices,
+        visible=jnp.asarray(visible),
+        turn=turn,
+        shift_m=jnp.zeros(3, head.dtype),
+        camera=camera,
+        landmarks68_px=projected,
+        report=FitReport(
+            landmark_rms_px=rms_px,
+            landmark_rms_interocular=rms_px / target.interocular_px,
+            visible_rms_mm=jnp.zeros((), head.dtype),
+            steps=steps,
+            result=solution.result,
+        ),
+    )
+
+
+@eqx.filter_jit
+def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Array, config: FitConfig):
+    def residuals(unknowns: Unknowns):
+        return [
+            vertex_cost(rigid(unknowns, canonical(problem.head, unknowns)), held_m, visible, sigma_m, config.weights),
+            prior_cost(unknowns, config.weights),
+            smoothness_cost(unknowns, problem.smoothness, config.weights),
+        ]
+
+    solution, steps = _solve(residuals, problem, config)
+    vertices = canonical(problem.head, solution.value)
+    error = rigid(solution.value, vertices) - held_m
+    square = jnp.sum(error**2, axis=1) * visible
+    rms_mm = 1e3 * jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(visible), 1.0))
+    return solution, steps, vertices, rms_mm
+
+
+def _fit_mesh(seen: Observation, problem: FitProblem, config: FitConfig) -> Fit:
+    mesh, head = seen.mesh, problem.head
+    template = np.asarray(head.shaped(head.prior_mean), np.float64)
+    # Double precision on the host: the input may lie far from the origin.
+    turn, shift = kabsch(template, mesh.vertices_m, mesh.visible)
+    held = np.where(mesh.visible[:, None], (mesh.vertices_m - shift) @ turn, 0.0)
+    weight = jnp.asarray(mesh.visible, head.dtype)
+    sigma = jnp.asarray(1e-3 * config.vertex_sigma_mm, head.dtype)
+    solution, steps, vertices, rms_mm = _solve_mesh(problem, jnp.asarray(held, head.dtype), weight, sigma, config)
+    unknowns = solution.value
+    # Fold the fitted rigid motion into the frame, so that the head frame is the head's own.
+    extra_turn = np.asarray(rotation_of(unknowns), np.float64)
+    extra_shift = RIGID_UNIT * INTEROCULAR_M * np.asarray(unknowns.translation, np.float64)
+    total_turn, total_shift = turn @ extra_turn, turn @ extra_shift + shift
+    held = np.where(mesh.visible[:, None], (mesh.vertices_m - total_shift) @ total_turn, 0.0)
+    zero = jnp.zeros((), head.dtype)
+    return Fit(
+        unknowns=at_rest(unknowns),
+        vertices_m=vertices,
+        held_m=jnp.where(weight[:, None] > 0, jnp.asarray(held, head.dtype), vertices),
+        visible=jnp.asarray(mesh.visible),
+        turn=jnp.asarray(total_turn, head.dtype),
+        shift_m=jnp.asarray(total_shift, head.dtype),
+        camera=None,
+        landmarks68_px=None,
+        report=FitReport(
+            landmark_rms_px=zero,
+            landmark_rms_interocular=zero,
+            visible_rms_mm=rms_mm,
+            steps=steps,
+            result=solution.result,
+        ),
+    )

@@ -1,0 +1,92 @@
+"""How wrong the visible vertices are: a noise model a setting, learnt from fits of validation heads."""
+
+from pathlib import Path
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from safetensors.numpy import load_file
+
+from .._errors import InputError
+from .._suggest import nearest
+from ..head import HeadModel
+
+LEARNT_NOISE = Path(__file__).parents[1] / "assets" / "noise.safetensors"
+
+DEFAULT_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
+"""Noise settings, with the isotropic noise assumed for a head that none was learnt for, in mm a coordinate."""
+
+_FLOOR_M = 3e-5
+
+
+class NoiseModel(eqx.Module):
+    """Gaussian noise of visible vertices: covariance diag(σ²) + Σ_r u_r u_rᵀ."""
+
+    sigma_m: Float[Array, " V"]
+    """Independent noise of each vertex, metres a coordinate."""
+    factors_m: Float[Array, "r V 3"]
+    """Patterns of error shared by many vertices, metres a standard deviation."""
+    name: str = eqx.field(static=True)
+    """Name of the setting."""
+
+
+def load_noise(head: HeadModel, name: str) -> NoiseModel:
+    """The noise model `name` for a head: the learnt one for the embedded head, else an isotropic one.
+
+    Raises `InputError` for an unknown name.
+    """
+    if name not in DEFAULT_SIGMA_MM:
+        raise InputError(f"There is no noise setting '{name}'{nearest(name, DEFAULT_SIGMA_MM)}.")
+    if LEARNT_NOISE.is_file():
+        arrays = load_file(LEARNT_NOISE)
+        if f"{head.sha256}/{name}/sigma" in arrays and arrays[f"{head.sha256}/{name}/sigma"].shape == (
+            head.n_vertices,
+        ):
+            factors = arrays[f"{head.sha256}/{name}/factors"].astype(np.float32)
+            scale = arrays[f"{head.sha256}/{name}/factor_scale"]
+            return NoiseModel(
+                sigma_m=jnp.asarray(arrays[f"{head.sha256}/{name}/sigma"], head.dtype),
+                factors_m=jnp.asarray(factors * scale[:, None, None], head.dtype),
+                name=name,
+            )
+    return isotropic_noise(head, 1e-3 * DEFAULT_SIGMA_MM[name], name)
+
+
+def isotropic_noise(head: HeadModel, sigma_m: float, name: str) -> NoiseModel:
+    """The same independent noise on every vertex."""
+    return NoiseModel(
+        sigma_m=jnp.full(head.n_vertices, sigma_m, head.dtype),
+        factors_m=jnp.zeros((0, head.n_vertices, 3), head.dtype),
+        name=name,
+    )
+
+
+def learn_noise(errors_m: Float[np.ndarray, "S V 3"], *, rank: int, name: str, dtype: jnp.dtype) -> NoiseModel:
+    """Noise model from error fields of validation fits: their leading patterns, and what is left a vertex.
+
+    The errors are those of the observed vertices against the model's own best approximation of the true head, so that
+    what the components can't express counts as noise too. The mean is not taken out: a bias is an error.
+    """
+    count = len(errors_m)
+    flat = errors_m.reshape(count, -1).astype(np.float64)
+    _, values, patterns = np.linalg.svd(flat, full_matrices=False)
+    factors = patterns[:rank] * (values[:rank] / np.sqrt(count))[:, None]
+    left = flat - (flat @ patterns[:rank].T) @ patterns[:rank]
+    # The patterns were chosen on these very errors: undo the optimism of `rank` fitted directions in `count` samples.
+    square = (left**2).sum(0) / max(count - rank, 1)
+    sigma = np.sqrt(square.reshape(-1, 3).mean(1) + _FLOOR_M**2)
+    return NoiseModel(
+        sigma_m=jnp.asarray(sigma, dtype), factors_m=jnp.asarray(factors.reshape(rank, -1, 3), dtype), name=name
+    )
+
+
+def noise_arrays(noise: NoiseModel, head_sha256: str) -> dict[str, np.ndarray]:
+    """The arrays of a noise model as stored beside the embedded head."""
+    factors = np.asarray(noise.factors_m, np.float32)
+    scale = np.abs(factors).max(axis=(1, 2))
+    return {
+        f"{head_sha256}/{noise.name}/sigma": np.asarray(noise.sigma_m, np.float32),
+        f"{head_sha256}/{noise.name}/factors": (factors / scale[:, None, None]).astype(np.float16),
+        f"{head_sha256}/{noise.name}/factor_scale": scale,
+    }

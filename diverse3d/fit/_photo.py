@@ -1,0 +1,67 @@
+"""What a photo asks of a head: landmarks, their weights, a starting pose, and which vertices the mask leaves."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from .._errors import InputError
+from ..camera import WeakPerspective
+from ..head import HeadModel, SurfacePoints
+from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
+from ._align import pose_from_landmarks
+from ._costs import LandmarkHead, PhotoTarget
+
+LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
+"""Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
+
+
+def landmark_head(head: HeadModel) -> LandmarkHead | None:
+    """The head restricted to the vertices that carry landmarks; None where it has none."""
+    if head.landmarks68 is None:
+        return None
+    dense = head.landmarks68 if head.landmarks_dense is None else head.landmarks_dense
+    corners = np.concatenate([np.asarray(dense.corners), np.asarray(head.landmarks68.corners)])
+    kept, index = np.unique(corners, return_inverse=True)
+    index = jnp.asarray(index.reshape(corners.shape), jnp.int32)
+    count = dense.corners.shape[0]
+    return LandmarkHead(
+        head=head.subset(kept),
+        dense=SurfacePoints(index[:count], dense.barycentric),
+        landmarks68=SurfacePoints(index[count:], head.landmarks68.barycentric),
+    )
+
+
+def photo_target(photo: Photo, points: LandmarkHead, head: HeadModel) -> PhotoTarget:
+    """Landmarks in pixels with weights, and the closed-form pose of the mean head."""
+    if head.landmarks_dense_index is None:
+        dense_index = np.array(IBUG68_FROM_MEDIAPIPE)
+    else:
+        dense_index = np.asarray(head.landmarks_dense_index)
+    sparse_index = np.array(IBUG68_FROM_MEDIAPIPE)
+    dense_px, sparse_px = photo.landmarks_px[dense_index], photo.landmarks_px[sparse_index]
+    weight = photo.landmark_visible[dense_index].astype(np.float64)
+    interocular = float(np.linalg.norm(sparse_px[LEFT_EYE_OUTER] - sparse_px[RIGHT_EYE_OUTER]))
+    if interocular < 1.0:
+        raise InputError("The face's eye corners lie less than a pixel apart; use a larger picture of the face.")
+    mean = points.head.shaped(points.head.prior_mean)
+    # With nothing visible the detector's guess still places the head; it shapes nothing, since its weights stay zero.
+    pose_weight = weight if weight.sum() >= 6 else np.ones_like(weight)
+    turn, scale, centre = pose_from_landmarks(np.asarray(points.dense(mean), np.float64), dense_px, pose_weight)
+    dtype = head.dtype
+    return PhotoTarget(
+        dense_px=jnp.asarray(dense_px, dtype),
+        dense_weight=jnp.asarray(weight, dtype),
+        landmarks68_px=jnp.asarray(sparse_px, dtype),
+        landmarks68_weight=jnp.asarray(photo.landmark_visible[sparse_index], dtype),
+        interocular_px=jnp.asarray(interocular, dtype),
+        rotation_start=jnp.asarray(turn, dtype),
+        camera_start=WeakPerspective(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype)),
+    )
+
+
+def vertices_outside_mask(points_px: Float[Array, "V 2"], hidden: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " V"]:
+    """Vertices whose pixel is inside the picture and not hidden."""
+    column, row = np.floor(np.asarray(points_px)).astype(int).T
+    height, width = hidden.shape
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]

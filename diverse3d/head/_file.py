@@ -1,0 +1,218 @@
+"""Head files: safetensors in, `HeadModel` out; the names are listed in docs/head-file.md."""
+
+import functools
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from safetensors.numpy import load as load_safetensors
+
+from .._errors import InputError
+from ._model import HeadModel, LocalModel, SurfacePoints
+
+EMBEDDED_HEAD = Path(__file__).parents[1] / "assets" / "head.safetensors"
+
+MAX_HEAD_BYTES = 1 << 30
+"""A head file larger than this is refused unread."""
+
+
+def load_head(path: str | Path | None = None, *, dtype: DTypeLike | None = None) -> HeadModel:
+    """The embedded head, or the head file at `path`.
+
+    Arrays come in `dtype`, by default jax's default floating-point type. Raises `InputError` for anything that is
+    not a sound head file.
+    """
+    resolved = Path(path) if path is not None else EMBEDDED_HEAD
+    arrays, metadata, digest = _read(resolved)
+    try:
+        return head_from_arrays(arrays, dtype=dtype, name=metadata.get("name", resolved.stem), sha256=digest)
+    except InputError as error:
+        raise InputError(f"{resolved} is not a usable head file: {error}") from None
+
+
+def head_metadata(path: str | Path | None = None) -> dict[str, str]:
+    """The text fields of a head file: name, licence, source, provenance."""
+    return _read(Path(path) if path is not None else EMBEDDED_HEAD)[1]
+
+
+@functools.lru_cache(maxsize=4)
+def _read_cached(path: Path, _stamp: tuple[int, int]) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+    data = path.read_bytes()
+    try:
+        arrays = load_safetensors(data)
+        (header_size,) = struct.unpack("<Q", data[:8])
+        metadata = json.loads(data[8 : 8 + header_size]).get("__metadata__", {})
+    except Exception as error:  # safetensors raises its own type for every kind of damage
+        raise InputError(f"{path} is not a safetensors head file ({error}).") from None
+    return arrays, metadata, hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+    if not path.is_file():
+        raise InputError(f"There is no head file at {path}; leave --head out to use the embedded head.")
+    status = path.stat()
+    if status.st_size > MAX_HEAD_BYTES:
+        raise InputError(f"{path} is {status.st_size >> 20} MiB; head files above 1024 MiB are refused.")
+    return _read_cached(path, (status.st_mtime_ns, status.st_size))
+
+
+def head_from_arrays(
+    arrays: Mapping[str, np.ndarray], *, dtype: DTypeLike | None = None, name: str = "head", sha256: str = ""
+) -> HeadModel:
+    """A `HeadModel` from named arrays (the names of a head file), validated.
+
+    Only `template` [V,3], `faces` [F,3] and `identity_basis` [K,V,3] are required: without expressions there are no
+    expression components, without skinning weights the head moves as one rigid piece, without a joint regressor it
+    turns about its centroid. Raises `InputError` naming the array that is wrong.
+    """
+    dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    for required in ("template", "faces", "identity_basis"):
+        if required not in arrays:
+            raise InputError(f"array '{required}' is missing.")
+    for key, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise InputError(f"array '{key}' holds values that are not finite.")
+    template = np.asarray(arrays["template"], np.float64)
+    if template.ndim != 2 or template.shape[1] != 3 or template.shape[0] < 4:
+        raise InputError(f"array 'template' has shape {template.shape}; [vertices, 3] is needed.")
+    count = template.shape[0]
+    faces = _indices(arrays, "faces", count, width=3)
+
+    identity = _components(arrays, "identity", count)
+    expression = _components(arrays, "expression", count)
+    components = np.concatenate([identity, expression])
+    prior_mean = _shaped(arrays, "prior_mean", (components.shape[0],), np.zeros(components.shape[0]))
+
+    tree = np.asarray(arrays.get("joint_parents", [-1]))
+    parents = tuple(int(p) for p in tree.ravel())
+    sound = tree.ndim == 1 and np.issubdtype(tree.dtype, np.integer) and parents[:1] == (-1,)
+    if not sound or any(not 0 <= p < j for j, p in enumerate(parents[1:], start=1)):
+        raise InputError("array 'joint_parents' is no tree: the root must come first and parents before children.")
+    joints = len(parents)
+    default_regressor = np.full((joints, count), 1.0 / count)
+    regressor = _rows_sum_to_one(
+        _shaped(arrays, "joint_regressor", (joints, count), default_regressor), "joint_regressor"
+    )
+    rigid = np.zeros((count, joints))
+    rigid[:, 0] = 1.0
+    weights = _rows_sum_to_one(_shaped(arrays, "skinning_weights", (count, joints), rigid), "skinning_weights")
+    pose_basis = None
+    if "pose_basis" in arrays:
+        rows = (joints - 1) * 9
+        pose_basis = jnp.asarray(_shaped(arrays, "pose_basis", (rows, count, 3), None).reshape(rows, -1), dtype)
+
+    regions, local_models = _regions(arrays, count, dtype)
+    landmarks68 = _surface_points(arrays, "landmarks68", faces, dtype)
+    if landmarks68 is not None and landmarks68.corners.shape[0] != 68:
+        raise InputError(
+            f"array 'landmarks68_face' has shape {arrays['landmarks68_face'].shape}; 68 landmarks are needed."
+        )
+    dense, dense_index = _surface_points(arrays, "landmarks_dense", faces, dtype), None
+    if dense is not None:
+        dense_index = _indices(arrays, "landmarks_dense_index", 468)
+        _shaped(arrays, "landmarks_dense_index", dense.corners.shape[:1], None)
+    if "colours" in arrays:
+        _shaped(arrays, "colours", (count, 3), None)
+        if arrays["colours"].dtype != np.uint8:
+            raise InputError(f"array 'colours' has type {arrays['colours'].dtype}; uint8 is needed.")
+    return HeadModel(
+        template_m=jnp.asarray(template, dtype),
+        components_m=jnp.asarray(components.reshape(len(components), -1), dtype),
+        prior_mean=jnp.asarray(prior_mean, dtype),
+        joint_template_m=jnp.asarray(regressor @ template, dtype),
+        joint_components_m=jnp.asarray(
+            np.einsum("jv,kvc->kjc", regressor, components, optimize=True).reshape(len(components), -1), dtype
+        ),
+        skinning_weights=jnp.asarray(weights, dtype),
+        pose_basis_m=pose_basis,
+        joint_std_rad=(
+            jnp.asarray(_shaped(arrays, "joint_std", (joints, 3), None), dtype) if "joint_std" in arrays else None
+        ),
+        faces=jnp.asarray(faces, jnp.int32),
+        landmarks68=landmarks68,
+        landmarks_dense=dense,
+        landmarks_dense_index=None if dense_index is None else jnp.asarray(dense_index, jnp.int32),
+        regions=regions,
+        local_models=local_models,
+        colours=jnp.asarray(arrays["colours"]) if "colours" in arrays else None,
+        joint_parents=parents,
+        n_identity=len(identity),
+        n_expression=len(expression),
+        name=name,
+        sha256=sha256,
+    )
+
+
+def _components(arrays: Mapping[str, np.ndarray], kind: str, count: int) -> np.ndarray:
+    """Components [K,V,3] in metres a standard deviation: the stored basis times its scale."""
+    basis = np.asarray(arrays.get(f"{kind}_basis", np.zeros((0, count, 3))), np.float32)
+    if basis.ndim != 3 or basis.shape[1:] != (count, 3):
+        raise InputError(f"array '{kind}_basis' has shape {basis.shape}; [components, {count}, 3] is needed.")
+    scale = _shaped(arrays, f"{kind}_scale", (len(basis),), np.ones(len(basis)))
+    return basis * scale[:, None, None].astype(np.float32)
+
+
+def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> tuple[dict, dict]:
+    names = sorted(key.split("/")[1] for key in arrays if key.startswith("region/") and key.endswith("/vertices"))
+    regions, local_models = {}, {}
+    for name in names:
+        vertices = _indices(arrays, f"region/{name}/vertices", count)
+        regions[name] = jnp.asarray(vertices, jnp.int32)
+        if f"region/{name}/basis" not in arrays:
+            continue
+        basis = np.asarray(arrays[f"region/{name}/basis"], np.float32)
+        if basis.ndim != 3 or basis.shape[1:] != (len(vertices), 3):
+            raise InputError(f"array 'region/{name}/basis' has shape {basis.shape}; [k, {len(vertices)}, 3] is needed.")
+        scale = _shaped(arrays, f"region/{name}/scale", (len(basis),), np.ones(len(basis)))
+        mean = _shaped(arrays, f"region/{name}/mean", (len(vertices), 3), np.zeros((len(vertices), 3)))
+        local_models[name] = LocalModel(
+            vertices=regions[name],
+            mean_m=jnp.asarray(mean, dtype),
+            components_m=jnp.asarray(basis * scale[:, None, None].astype(np.float32), dtype),
+        )
+    return regions, local_models
+
+
+def _surface_points(
+    arrays: Mapping[str, np.ndarray], name: str, faces: np.ndarray, dtype: jnp.dtype
+) -> SurfacePoints | None:
+    if f"{name}_face" not in arrays:
+        return None
+    face = _indices(arrays, f"{name}_face", len(faces))
+    barycentric = _shaped(arrays, f"{name}_barycentric", (len(face), 3), None)
+    return SurfacePoints(jnp.asarray(faces[face], jnp.int32), jnp.asarray(barycentric, dtype))
+
+
+def _shaped(
+    arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], default: np.ndarray | None
+) -> np.ndarray:
+    array = arrays.get(name, default)
+    if array is None:
+        raise InputError(f"array '{name}' is missing.")
+    if array.shape != shape:
+        raise InputError(f"array '{name}' has shape {array.shape}; {shape} is needed.")
+    return np.asarray(array, np.float64)
+
+
+def _indices(arrays: Mapping[str, np.ndarray], name: str, bound: int, width: int | None = None) -> np.ndarray:
+    if name not in arrays:
+        raise InputError(f"array '{name}' is missing.")
+    array = np.asarray(arrays[name])
+    expected = 1 if width is None else 2
+    if array.ndim != expected or not np.issubdtype(array.dtype, np.integer) or (width and array.shape[1] != width):
+        raise InputError(f"array '{name}' has shape {array.shape} and type {array.dtype}; integer indices are needed.")
+    if array.size == 0 or array.min() < 0 or array.max() >= bound:
+        raise InputError(f"array '{name}' must hold indices from 0 to {bound - 1}.")
+    return array.astype(np.int64)
+
+
+def _rows_sum_to_one(array: np.ndarray, name: str) -> np.ndarray:
+    sums = array.sum(1)
+    if not np.allclose(sums, 1.0, atol=1e-3):
+        raise InputError(f"the rows of array '{name}' must sum to 1 (found {sums.min():.4f} to {sums.max():.4f}).")
+    return array / sums[:, None]

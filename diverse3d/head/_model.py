@@ -1,0 +1,241 @@
+"""The parametric head: linear components, then skinning, as FLAME's (facts of papers/004 §2.1; Li et al. 2017)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from ._rotation import rotation_matrix
+
+GLOBAL, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
+
+
+class HeadParameters(eqx.Module):
+    """One head's parameters; batch by `jax.vmap`."""
+
+    coefficients: Float[Array, " K"]
+    """Identity, then expression, then region coefficients; unit variance in the population."""
+    pose: Float[Array, "J 3"]
+    """Axis-angle rotation of each joint in radians: global, neck, jaw, left eye, right eye."""
+    translation_m: Float[Array, "3"]
+    """Translation of the posed head in metres."""
+
+
+class SurfacePoints(eqx.Module):
+    """Points fixed on the surface: a triangle's corners and barycentric weights each."""
+
+    corners: Int[Array, "L 3"]
+    """Vertex indices of the triangle that carries the point."""
+    barycentric: Float[Array, "L 3"]
+    """Weights of the three corners; rows sum to one."""
+
+    def __call__(self, vertices: Float[Array, "V D"]) -> Float[Array, "L D"]:
+        """Position (or any attribute) of the points, interpolated from the vertices."""
+        return jnp.sum(vertices[self.corners] * self.barycentric[:, :, None], axis=1)
+
+
+class LocalModel(eqx.Module):
+    """PCA of one region: what the first few global components leave over."""
+
+    vertices: Int[Array, " n"]
+    """Indices of the region's vertices."""
+    mean_m: Float[Array, "n 3"]
+    """Mean residual in metres, always on (the public release switches it by the coefficients' sign)."""
+    components_m: Float[Array, "k n 3"]
+    """Components in metres a standard deviation."""
+
+
+def _planes(stacked: Float[Array, "n V"]) -> list[Float[Array, " V"]]:
+    """The rows, by a split: its gradient is one concatenation, where that of n indexings is n scatters and sums."""
+    return [row.reshape(-1) for row in jax.lax.split(stacked, (1,) * stacked.shape[0], axis=0)]
+
+
+class HeadModel(eqx.Module):
+    """A FLAME-like head as frozen arrays: coefficients and pose in, vertices out.
+
+    Every linear part lives in one matrix, so a forward pass is a single product followed by 3×4 transforms.
+    """
+
+    template_m: Float[Array, "V 3"]
+    """Vertices in metres when every coefficient and rotation is zero."""
+    components_m: Float[Array, "K V*3"]
+    """Offsets in metres a standard deviation: identity rows, expression rows, region rows."""
+    prior_mean: Float[Array, " K"]
+    """Mean of the coefficients in the population; zero where the template is the mean."""
+    joint_template_m: Float[Array, "J 3"]
+    """Joint positions of the template in metres."""
+    joint_components_m: Float[Array, "K J*3"]
+    """Joint offsets in metres a standard deviation (the regressor applied to the components)."""
+    skinning_weights: Float[Array, "V J"]
+    """How much each joint moves each vertex; rows sum to one."""
+    pose_basis_m: Float[Array, "P V*3"] | None
+    """Pose correctives: offsets in metres for each entry of (R_j - I), joints 1…; None where a head has none."""
+    joint_std_rad: Float[Array, "J 3"] | None
+    """How far the population turns each joint about x, y, z (standard deviation in radians, root row zero). None where
+    joints stay at rest in the population, as in the embedded head, whose expressions open the jaw linearly."""
+    faces: Int[Array, "F 3"]
+    """Triangles, counter-clockwise seen from outside."""
+    landmarks68: SurfacePoints | None
+    """The 68 iBUG landmarks."""
+    landmarks_dense: SurfacePoints | None
+    """Points of mediapipe's 468 that the head carries."""
+    landmarks_dense_index: Int[Array, " L"] | None
+    """Which of mediapipe's 468 points `landmarks_dense` are."""
+    regions: Mapping[str, Int[Array, " n"]]
+    """Vertex indices of FLAME's named regions."""
+    local_models: Mapping[str, LocalModel]
+    """Local PCA of a region after ten identity and ten expression components."""
+    colours: UInt8[Array, "V 3"] | None
+    """A plausible sRGB colour a vertex, for pictures only."""
+    joint_parents: tuple[int, ...] = eqx.field(static=True)
+    """Parent of each joint, -1 for the root; parents come before children."""
+    n_identity: int = eqx.field(static=True)
+    """Number of identity components."""
+    n_expression: int = eqx.field(static=True)
+    """Number of expression components."""
+    name: str = eqx.field(static=True, default="head")
+    """What the file calls itself."""
+    sha256: str = eqx.field(static=True, default="")
+    """Hash of the file it was read from."""
+
+    @property
+    def n_vertices(self) -> int:
+        """Number of vertices V."""
+        return self.template_m.shape[0]
+
+    @property
+    def n_components(self) -> int:
+        """Number of coefficients K."""
+        return self.components_m.shape[0]
+
+    @property
+    def n_joints(self) -> int:
+        """Number of joints J."""
+        return self.joint_template_m.shape[0]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Floating-point type of the arrays."""
+        return self.template_m.dtype
+
+    def neutral(self) -> HeadParameters:
+        """Parameters that give the template."""
+        return HeadParameters(
+            coefficients=jnp.zeros(self.n_components, self.dtype),
+            pose=jnp.zeros((self.n_joints, 3), self.dtype),
+            translation_m=jnp.zeros(3, self.dtype),
+        )
+
+    def shaped(self, coefficients: Float[Array, " K"]) -> Float[Array, "V 3"]:
+        """Vertices in metres before any joint turns: T + B·coefficients."""
+        return self.template_m + (coefficients @ self.components_m).reshape(-1, 3)
+
+    def joints(self, coefficients: Float[Array, " K"]) -> Float[Array, "J 3"]:
+        """Joint positions in metres before any joint turns."""
+        return self.joint_template_m + (coefficients @ self.joint_components_m).reshape(-1, 3)
+
+    def __call__(self, parameters: HeadParameters) -> Float[Array, "V 3"]:
+        """Vertices in metres: components, pose correctives, linear blend skinning, translation."""
+        rotations = jax.vmap(rotation_matrix)(parameters.pose)
+        offsets = parameters.coefficients @ self.components_m
+        if self.pose_basis_m is not None:
+            feature = (rotations[1:] - jnp.eye(3, dtype=self.dtype)[None]).reshape(-1)
+            offsets = offsets + feature @ self.pose_basis_m
+        rest = self.template_m + offsets.reshape(-1, 3)
+        turn, shift = self._joint_transforms(rotations, self.joints(parameters.coefficients))
+        # Weights sum to one, so moving every joint moves every vertex.
+        return self._skin(rest, turn, shift + parameters.translation_m[None, :])
+
+    def _skin(
+        self, rest: Float[Array, "V 3"], turn: Float[Array, "J 3 3"], shift: Float[Array, "J 3"]
+    ) -> Float[Array, "V 3"]:
+        """Linear blend skinning: one 3×4 transform a vertex, blended from the joints'.
+
+        The transforms are twelve planes of V numbers and their application is written out: on a CPU, XLA's sums over
+        an axis of three cost an order of magnitude more, forward and backward.
+        """
+        transforms = jnp.concatenate([turn, shift[:, :, None]], axis=2).reshape(self.n_joints, 12)
+        m = _planes(transforms.T @ self.skinning_weights.T)
+        x, y, z = _planes(rest.T)
+        return jnp.stack([m[i] * x + m[i + 1] * y + m[i + 2] * z + m[i + 3] for i in (0, 4, 8)], axis=1)
+
+    def _joint_transforms(
+        self, rotations: Float[Array, "J 3 3"], joints: Float[Array, "J 3"]
+    ) -> tuple[Float[Array, "J 3 3"], Float[Array, "J 3"]]:
+        """World rotation and shift of each joint's bone, so that x ↦ turn·x + shift, along the joint tree."""
+        turns: list[Array] = []
+        shifts: list[Array] = []
+        for joint, parent in enumerate(self.joint_parents):
+            local_shift = joints[joint] - rotations[joint] @ joints[joint]
+            if parent < 0:
+                turns.append(rotations[joint])
+                shifts.append(local_shift)
+            else:
+                turns.append(turns[parent] @ rotations[joint])
+                shifts.append(turns[parent] @ local_shift + shifts[parent])
+        return jnp.stack(turns), jnp.stack(shifts)
+
+    def subset(self, vertices: np.ndarray) -> "HeadModel":
+        """The same head restricted to some vertices, in the order given: landmark-only steps need a few hundred rows.
+
+        Faces, landmarks, regions and colours, which index the whole mesh, are dropped.
+        """
+        columns = (3 * vertices[:, None] + np.arange(3)[None, :]).reshape(-1)
+        return HeadModel(
+            template_m=self.template_m[vertices],
+            components_m=self.components_m[:, columns],
+            prior_mean=self.prior_mean,
+            joint_template_m=self.joint_template_m,
+            joint_components_m=self.joint_components_m,
+            skinning_weights=self.skinning_weights[vertices],
+            pose_basis_m=None if self.pose_basis_m is None else self.pose_basis_m[:, columns],
+            joint_std_rad=self.joint_std_rad,
+            faces=jnp.zeros((0, 3), self.faces.dtype),
+            landmarks68=None,
+            landmarks_dense=None,
+            landmarks_dense_index=None,
+            regions={},
+            local_models={},
+            colours=None,
+            joint_parents=self.joint_parents,
+            n_identity=self.n_identity,
+            n_expression=self.n_expression,
+            name=self.name,
+            sha256=self.sha256,
+        )
+
+    def global_local(self, n_identity: int = 10, n_expression: int = 10) -> "HeadModel":
+        """The release's head: a few global components, then a local PCA of each region's residual (papers/004).
+
+        A head with fewer components gives all it has. Region means are part of the template, and regions that overlap
+        add. Region coefficients follow the global ones in the order of `local_models`.
+        """
+        n_identity, n_expression = min(n_identity, self.n_identity), min(n_expression, self.n_expression)
+        rows = np.concatenate([np.arange(n_identity), self.n_identity + np.arange(n_expression)])
+        template = self.template_m
+        blocks = [self.components_m[rows]]
+        for local in self.local_models.values():
+            template = template.at[local.vertices].add(local.mean_m)
+            block = jnp.zeros((local.components_m.shape[0], self.n_vertices, 3), self.dtype)
+            blocks.append(block.at[:, local.vertices].set(local.components_m).reshape(block.shape[0], -1))
+        components = jnp.concatenate(blocks)
+        n_region = components.shape[0] - rows.size
+        prior_mean = jnp.concatenate([self.prior_mean[rows], jnp.zeros(n_region, self.dtype)])
+        # Joints follow the global components; a region's residual moves skin, not bones.
+        joint_components = jnp.concatenate(
+            [self.joint_components_m[rows], jnp.zeros((n_region, self.n_joints * 3), self.dtype)]
+        )
+        # Not `eqx.tree_at`: the two counts are static fields, not leaves.
+        return dataclasses.replace(
+            self,
+            template_m=template,
+            components_m=components,
+            prior_mean=prior_mean,
+            joint_components_m=joint_components,
+            n_identity=n_identity,
+            n_expression=n_expression,
+        )

@@ -1,0 +1,344 @@
+"""Faces and their 468 points in a photo: mediapipe's two official models, run by LiteRT.
+
+Only the networks are mediapipe's. Anchors, box decoding, suppression and crops are written here from their
+public definition (a 128 px single-shot detector with strides 8, 16, 16, 16; a 192 px landmark network on an
+eye-aligned crop), so that neither mediapipe nor OpenCV is needed at run time.
+
+Images are uint8 [H,W,3] sRGB. Pixel positions run from 0 to W and 0 to H, with pixel centres at +0.5.
+"""
+
+import functools
+import importlib.resources
+import threading
+from typing import NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float64, UInt8
+from PIL import Image
+
+from diverse3d._errors import InputError
+
+SMALLEST_FACE_PX = 40.0
+_DETECTOR_SIDE = 128
+_LANDMARKER_SIDE = 192
+_DETECTION_SCORE = 0.5
+_SURE_SCORE = 0.75
+# Log odds. Bare faces reach 30, masked ones 5.5 at the least; cloth, shadows and noise 3 at the most.
+_ENOUGH_EVIDENCE = 4.0
+_DETECTOR_WEIGHT = 5.0
+_SAME_FACE = 0.1  # overlap that a face keeps with itself from the first look to the second
+_OVERLAP = 0.3  # two boxes that overlap more than this (intersection over union) are one face
+_CROP_SCALE = 1.5
+_OUTER_EYE_CORNERS = (33, 263)
+_SMALLEST_TILE_PX = 160
+_CLOSE_VIEWS = (4, 2)  # sides of the views of the second look, in box sides
+
+Rgb = UInt8[np.ndarray, "height width 3"]
+
+
+class Detection(eqx.Module):
+    """Where a face is."""
+
+    box_px: Float64[np.ndarray, "4"]
+    """Left, top, right, bottom, in pixels; it may reach beyond the picture."""
+    keypoints_px: Float64[np.ndarray, "6 2"]
+    """The person's right eye, left eye, nose tip, mouth centre, right ear and left ear."""
+    score: float = eqx.field(static=True)
+    """The detector's certainty, 0 to 1."""
+
+
+class Landmarks(eqx.Module):
+    """Mediapipe's 468 face points."""
+
+    points_px: Float64[np.ndarray, "468 2"]
+    """Positions in the picture, in pixels."""
+    depth: Float64[np.ndarray, "468"]
+    """Relative depth, in the same pixels: smaller is nearer to the camera; only differences mean anything."""
+    score: float = eqx.field(static=True)
+    """Certainty that the crop shows a face at all, 0 to 1; it says nothing about single points."""
+
+
+class FaceFound(eqx.Module):
+    """The face that is worked on, and how many there were to choose from."""
+
+    detection: Detection
+    """The largest face."""
+    landmarks: Landmarks
+    """Its points."""
+    faces_found: int = eqx.field(static=True)
+    """Number of faces in the picture."""
+
+
+def observe_face(rgb: Rgb) -> FaceFound:
+    """Finds the largest face and its landmarks.
+
+    Raises `InputError` when there is no face, or when it is under 40 pixels long.
+    """
+    detections = detect_faces(rgb)
+    if not detections:
+        raise InputError(
+            "No face was found in the picture: give a photo in which a face is upright, lit and at least "
+            f"{SMALLEST_FACE_PX:.0f} pixels long."
+        )
+    landmarks = detect_landmarks(rgb, detections[0])
+    length_px = float(np.ptp(landmarks.points_px, axis=0).max())
+    if length_px < SMALLEST_FACE_PX:
+        raise InputError(
+            f"Face too small: the largest one is {length_px:.0f} pixels long and at least "
+            f"{SMALLEST_FACE_PX:.0f} are needed; give a larger picture of it."
+        )
+    return FaceFound(detections[0], landmarks, len(detections))
+
+
+def detect_faces(rgb: Rgb) -> tuple[Detection, ...]:
+    """All faces, largest first.
+
+    The network knows faces that take up a good part of an upright view, so sets of views are tried in turn
+    until one of them shows a face: the whole picture, the picture with a wide margin, ever smaller tiles, the
+    picture turned sideways and upside down. Whatever looks like a face is looked at again in a view of its
+    own, which makes the box independent of where the face lay in the first view; it counts if both networks
+    together are certain enough. A face that is hard to see (much of it hidden; or upside down, which passes
+    for a poor upright one) stays in question until all views were tried; then the clearest wins.
+    """
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    best: list[Detection] = []
+    for views in _view_ladder(rgb.shape[0], rgb.shape[1]):
+        candidates = _suppress([found for view in views for found in _detect_in_view(image, view)])
+        closer = [_look_closer(image, candidate, views[0].turns) for candidate in candidates]
+        faces = _suppress([face for face in closer if face is not None])
+        faces = [face for face in faces if _evidence(rgb, face) >= _ENOUGH_EVIDENCE]
+        if _clearest(faces) > _clearest(best):
+            best = faces
+        if _clearest(best) >= _SURE_SCORE:
+            break
+    return tuple(sorted(best, key=lambda d: (-_area(d.box_px), *d.box_px)))
+
+
+def detect_landmarks(rgb: Rgb, detection: Detection) -> Landmarks:
+    """The 468 points of one detected face.
+
+    The crop is first laid by the detector's box and eyes, then once more by the points found, as mediapipe's
+    tracking does from picture to picture: centred and level is how the network is most exact. (Further rounds
+    steady a clean face a little more, but let the points of a half covered one drift.)
+    """
+    first = _landmarks_in_crop(rgb, _crop_of(detection))
+    return _landmarks_in_crop(rgb, _crop_around(first.points_px))
+
+
+# Detector
+
+
+class _View(NamedTuple):
+    """A square of the picture, given to the detector after some quarter turns (anticlockwise)."""
+
+    left: int
+    top: int
+    side: int
+    turns: int = 0
+
+
+def _view_ladder(height: int, width: int) -> list[list[_View]]:
+    """Sets of views, in the order in which they are tried."""
+    side = max(height, width)
+    whole = _View((width - side) // 2, (height - side) // 2, side)
+    wide = _View((width - 2 * side) // 2, (height - 2 * side) // 2, 2 * side)
+    ladder = [[whole], [wide]]
+    tile = side // 2
+    while tile >= _SMALLEST_TILE_PX:
+        lefts, tops = _tile_starts(width, tile), _tile_starts(height, tile)
+        ladder.append([_View(left, top, tile) for top in tops for left in lefts])
+        tile //= 2
+    ladder.append([whole._replace(turns=turns) for turns in (1, 3, 2)])
+    return ladder
+
+
+def _tile_starts(length: int, tile: int) -> list[int]:
+    """Starts of tiles that cover a length with half a tile of overlap (one centred tile if it is short)."""
+    if length <= tile:
+        return [(length - tile) // 2]
+    count = 1 + -(-2 * (length - tile) // tile)
+    return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+
+
+@functools.cache
+def _anchors() -> Float64[np.ndarray, "896 2"]:
+    """Anchor centres as fractions of the view: 2 a cell of 16 × 16, then 6 a cell of 8 × 8."""
+    grids = []
+    for cells, repeats in ((16, 2), (8, 6)):
+        centres = (np.arange(cells) + 0.5) / cells
+        x, y = np.meshgrid(centres, centres)
+        grids.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=-1), repeats, axis=0))
+    return np.concatenate(grids)
+
+
+def _detect_in_view(image: Image.Image, view: _View) -> list[Detection]:
+    """Decodes the detector's raw output: offsets from the anchors, in units of the view's 128 pixels."""
+    square = image.crop((view.left, view.top, view.left + view.side, view.top + view.side))
+    small = square.resize((_DETECTOR_SIDE, _DETECTOR_SIDE), Image.Resampling.BILINEAR)
+    pixels = np.rot90(np.asarray(small, dtype=np.float32), view.turns) / 127.5 - 1.0
+    raw, logits = _model("face_detection_short_range").run(pixels)
+    scores = _sigmoid(logits.reshape(-1))
+    keep = np.flatnonzero(scores >= _DETECTION_SCORE)
+    raw, anchors = raw.reshape(-1, 8, 2)[keep] / _DETECTOR_SIDE, _anchors()[keep]
+    centres, sizes = raw[:, 0] + anchors, raw[:, 1]
+    points = np.concatenate([(centres - sizes / 2)[:, None], (centres + sizes / 2)[:, None]], axis=1)
+    points = np.concatenate([points, raw[:, 2:] + anchors[:, None]], axis=1)
+    for _ in range(view.turns):  # undo one anticlockwise quarter turn: (x, y) was at (1 - y, x)
+        points = np.stack([1.0 - points[..., 1], points[..., 0]], axis=-1)
+    points = points * view.side + np.array([view.left, view.top], dtype=np.float64)
+    corners = np.sort(points[:, :2], axis=1)
+    return [
+        Detection(corner.reshape(4), keypoints, float(score))
+        for corner, keypoints, score in zip(corners, points[:, 2:], scores[keep], strict=True)
+    ]
+
+
+def _look_closer(image: Image.Image, candidate: Detection, turns: int) -> Detection | None:
+    """The candidate as seen in a view of its own, or nothing if it is no face there."""
+    centre = (candidate.box_px[:2] + candidate.box_px[2:]) / 2
+    for scale in _CLOSE_VIEWS:
+        side = max(round(scale * float(np.ptp(candidate.box_px.reshape(2, 2), axis=0).max())), 1)
+        left, top = (round(float(c) - side / 2) for c in centre)
+        found = _suppress(_detect_in_view(image, _View(left, top, side, turns)))
+        found = [face for face in found if _iou(face.box_px, candidate.box_px) > _SAME_FACE]
+        if found:
+            return found[0]
+    return None
+
+
+def _suppress(detections: list[Detection]) -> list[Detection]:
+    """Weighted non-maximum suppression: every cluster of overlapping boxes becomes its weighted mean."""
+    rest = sorted(detections, key=lambda d: (-d.score, *d.box_px))
+    faces = []
+    while rest:
+        cluster = [d for d in rest if _iou(rest[0].box_px, d.box_px) > _OVERLAP] or rest[:1]
+        rest = [d for d in rest[1:] if not any(d is member for member in cluster)]
+        weights = np.array([d.score for d in cluster])
+        weights = weights / weights.sum()
+        box = np.einsum("d,dk->k", weights, np.stack([d.box_px for d in cluster]))
+        keypoints = np.einsum("d,dkx->kx", weights, np.stack([d.keypoints_px for d in cluster]))
+        faces.append(Detection(box, keypoints, cluster[0].score))
+    return faces
+
+
+def _evidence(rgb: Rgb, face: Detection) -> float:
+    """Log odds that this is a face; a covered mouth hardly lowers the detector's share of them."""
+    return _DETECTOR_WEIGHT * _logit(face.score) + _logit(detect_landmarks(rgb, face).score)
+
+
+def _clearest(detections: list[Detection]) -> float:
+    return max((d.score for d in detections), default=0.0)
+
+
+def _area(box: Float64[np.ndarray, "4"]) -> float:
+    return float(max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0))
+
+
+def _iou(a: Float64[np.ndarray, "4"], b: Float64[np.ndarray, "4"]) -> float:
+    shared = _area(np.concatenate([np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])]))
+    return shared / max(_area(a) + _area(b) - shared, 1e-12)
+
+
+# Landmarks
+
+
+class _Crop(NamedTuple):
+    """A square of the picture, level with the eyes."""
+
+    centre_px: Float64[np.ndarray, "2"]
+    axes_px: Float64[np.ndarray, "2 2"]
+    """Rows: the crop's right edge and its downward edge, as vectors of the crop's side."""
+
+
+def _crop_of(detection: Detection) -> _Crop:
+    left_top, right_bottom = detection.box_px[:2], detection.box_px[2:]
+    right_eye, left_eye = detection.keypoints_px[:2]
+    side = float((right_bottom - left_top).max())
+    return _crop((left_top + right_bottom) / 2, _CROP_SCALE * side, left_eye - right_eye)
+
+
+def _crop_around(points_px: Float64[np.ndarray, "468 2"]) -> _Crop:
+    right_eye, left_eye = points_px[list(_OUTER_EYE_CORNERS)]
+    level = _crop(np.zeros(2), 1.0, left_eye - right_eye).axes_px
+    # Measured along the face, not along the picture, so that a tilted face gets no wider crop.
+    along = np.einsum("px,ax->pa", points_px, level)
+    low, high = along.min(axis=0), along.max(axis=0)
+    centre = np.einsum("a,ax->x", (low + high) / 2, level)
+    return _crop(centre, _CROP_SCALE * float((high - low).max()), left_eye - right_eye)
+
+
+def _crop(centre: Float64[np.ndarray, "2"], side: float, rightwards: Float64[np.ndarray, "2"]) -> _Crop:
+    cos, sin = rightwards / max(float(np.hypot(*rightwards)), 1e-12)
+    return _Crop(centre, side * np.array([[cos, sin], [-sin, cos]]))
+
+
+def _landmarks_in_crop(rgb: Rgb, crop: _Crop) -> Landmarks:
+    pixels = _sample(rgb, crop, _LANDMARKER_SIDE)
+    raw, presence = _model("face_landmark").run(pixels.astype(np.float32))
+    points = raw.reshape(468, 3) / _LANDMARKER_SIDE
+    side = float(np.hypot(*crop.axes_px[0]))
+    points_px = crop.centre_px[None, :] + np.einsum("pa,ax->px", points[:, :2] - 0.5, crop.axes_px)
+    return Landmarks(points_px, points[:, 2] * side, float(_sigmoid(presence.reshape(-1))[0]))
+
+
+def _sample(rgb: Rgb, crop: _Crop, size: int) -> Float64[np.ndarray, "size size 3"]:
+    """The crop as pixels in [0, 1]: bilinear, averaged first where it shrinks, edges repeated."""
+    shrink = max(int(np.hypot(*crop.axes_px[0]) / size), 1)
+    source = np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).reduce(shrink)) if shrink > 1 else rgb
+    height, width = source.shape[:2]
+    steps = (np.arange(size) + 0.5) / size - 0.5
+    across, down = steps[None, :, None] * crop.axes_px[0], steps[:, None, None] * crop.axes_px[1]
+    at = (crop.centre_px + across + down) / shrink - 0.5
+    at = np.clip(at, 0.0, np.array([width - 1.0, height - 1.0]))
+    low = np.floor(at).astype(np.int64)
+    high = np.minimum(low + 1, np.array([width - 1, height - 1]))
+    fx, fy = (at - low)[..., 0, None], (at - low)[..., 1, None]
+    top = source[low[..., 1], low[..., 0]] * (1.0 - fx) + source[low[..., 1], high[..., 0]] * fx
+    bottom = source[high[..., 1], low[..., 0]] * (1.0 - fx) + source[high[..., 1], high[..., 0]] * fx
+    return (top * (1.0 - fy) + bottom * fy) / 255.0
+
+
+# Networks
+
+
+class _Model:
+    """One network. Interpreters hold state, so a lock lets threads share it."""
+
+    def __init__(self, name: str) -> None:
+        # Imported here: only photos need it, and it takes a while to load.
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        content = (importlib.resources.files("diverse3d") / "assets" / f"{name}.tflite").read_bytes()
+        # One thread and the built-in kernels: the same bits every run, and no delegate that chats on stderr.
+        self._interpreter = Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        self._lock = threading.Lock()
+
+    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One picture [H,W,3] in; both outputs, as float64."""
+        with self._lock:
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(pixels[None], dtype=np.float32))
+            self._interpreter.invoke()
+            raw = [self._interpreter.get_tensor(index).astype(np.float64) for index in self._outputs]
+        return raw[0], raw[1]
+
+
+@functools.cache
+def _model(name: str) -> _Model:
+    return _Model(name)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -100.0, 100.0)))
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, 1e-12), 1.0 - 1e-12)
+    return float(np.log(p / (1.0 - p)))

@@ -1,0 +1,44 @@
+"""What is known of one face: the first station of the data's way."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+
+class Photo(eqx.Module):
+    """A photo, its landmarks and what hides them."""
+
+    rgb: UInt8[np.ndarray, "H W 3"]
+    """The picture as it was processed: upright, sRGB, occluder painted in."""
+    hidden: Bool[np.ndarray, "H W"]
+    """Pixels where something hides the face."""
+    landmarks_px: Float[np.ndarray, "468 2"]
+    """Mediapipe's 468 points, in pixels of `rgb` (x right, y down, pixel centres at +0.5)."""
+    landmark_visible: Bool[np.ndarray, "468"]
+    """Landmarks outside `hidden`; the others weigh nothing."""
+    faces_found: int = eqx.field(static=True)
+    """How many faces the picture shows; the largest was taken."""
+
+
+class PartialMesh(eqx.Module):
+    """A mesh in the head's topology with some vertices missing."""
+
+    vertices_m: Float[np.ndarray, "V 3"]
+    """Vertices in metres in the input's own frame; zero where hidden. Double precision, since inputs lie anywhere."""
+    visible: Bool[np.ndarray, " V"]
+    """Vertices that are given."""
+    unit_m: float = eqx.field(static=True)
+    """Length of the file's unit in metres, as recognised."""
+
+
+class Observation(eqx.Module):
+    """One occluded face: a photo or a partial mesh."""
+
+    photo: Photo | None
+    """The photo, if that is what was given."""
+    mesh: PartialMesh | None
+    """The partial mesh, if that is what was given."""
+    source: str = eqx.field(static=True)
+    """Name of the input, for messages and records."""
+    sha256: str = eqx.field(static=True)
+    """Hash of what was read: the pixels and mask as processed, or the vertices and their visibility."""

@@ -1,0 +1,73 @@
+"""A photo → Observation."""
+
+import hashlib
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool, PRNGKeyArray, UInt8
+
+from .._errors import InputError
+from .._suggest import nearest
+from ._detector import observe_face
+from ._image import read_mask, read_photo
+from ._landmarks68 import IBUG68_FROM_MEDIAPIPE
+from ._observation import Observation, Photo
+from ._occluder import REGIONS, paint_occluder
+
+
+def observe_photo(
+    photo: str | Path | UInt8[np.ndarray, "H W 3"],
+    *,
+    mask: str | Path | Bool[np.ndarray, "H W"] | None = None,
+    occlude: str = "none",
+    key: PRNGKeyArray | None = None,
+) -> Observation:
+    """Observation from a photo: its largest face, 468 landmarks, and what hides them.
+
+    `mask` (a picture whose white hides, or bool [H,W]) says where something already hides the face; `occlude` names a
+    region of `REGIONS` over which an opaque occluder is painted first. Only that occluder's outline comes from the
+    clean photo: everything else is detected anew on the painted one, as if it had been taken so. `key` draws the
+    occluder (default: seed 0). Raises `InputError` for unreadable pictures, no face, or an unknown region.
+    """
+    source = Path(photo).name if isinstance(photo, str | Path) else "photo"
+    rgb = read_photo(photo) if isinstance(photo, str | Path) else np.asarray(photo)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise InputError(f"The picture has shape {rgb.shape} and type {rgb.dtype}; uint8 [height, width, 3] is needed.")
+    hidden = np.zeros(rgb.shape[:2], bool)
+    if mask is not None:
+        hidden = (
+            read_mask(mask, (rgb.shape[0], rgb.shape[1])) if isinstance(mask, str | Path) else np.asarray(mask, bool)
+        )
+        if hidden.shape != rgb.shape[:2]:
+            raise InputError(f"The mask has shape {hidden.shape}, the picture {rgb.shape[:2]}; they must agree.")
+    check_region(occlude)
+    if occlude != "none":
+        key = jax.random.key(0) if key is None else key
+        clean68 = observe_face(rgb).landmarks.points_px[list(IBUG68_FROM_MEDIAPIPE)]
+        rgb, painted = paint_occluder(rgb, clean68, occlude, key=key)
+        hidden = hidden | painted
+    found = observe_face(rgb)
+    points = found.landmarks.points_px
+    column, row = np.floor(points).astype(int).T
+    height, width = hidden.shape
+    under = hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
+    return Observation(
+        photo=Photo(
+            rgb=rgb, hidden=hidden, landmarks_px=points, landmark_visible=~under, faces_found=found.faces_found
+        ),
+        mesh=None,
+        source=source,
+        sha256=hashlib.sha256(rgb.tobytes() + hidden.tobytes()).hexdigest(),
+    )
+
+
+def check_region(occlude: str) -> None:
+    """Raise `InputError` unless `occlude` is a region of `REGIONS` or `none`."""
+    if occlude == "auto":
+        raise InputError(
+            "Finding the occluder in the photo itself ('auto') is not available yet; give --mask PNG, or a region: "
+            f"{', '.join(REGIONS)}."
+        )
+    if occlude != "none" and occlude not in REGIONS:
+        raise InputError(f"There is no region '{occlude}'{nearest(occlude, (*REGIONS, 'none'))}.")

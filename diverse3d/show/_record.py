@@ -1,0 +1,245 @@
+"""A result as files: everything that a run leaves behind, in one folder."""
+
+import dataclasses
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+
+from .._optimise import RESULT_TEXT
+from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
+from ..fit import Fit, FitConfig
+from ..head import HeadModel
+from ..metrics import UNITS, summary
+from ..observe import Observation, write_png
+from ._archive import RECORD_NAME, npz_bytes, whole_folder, write_json
+from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
+from ._glb import write_glb
+from ._panels import visibility_colours
+from ._sheet import contact_sheet
+from ._stages import Stages
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How a result was made: with its input, all that is needed to make it again."""
+
+    head_name: str
+    """What the head file calls itself."""
+    head_sha256: str
+    """Hash of the head file; empty for a head made from arrays."""
+    key_impl: str
+    """Kind of the random key."""
+    key_data: tuple[int, ...]
+    """The random key."""
+    n: int
+    """Completions asked for."""
+    method: str
+    """Name of the method; `fit` for stage 1 alone."""
+    noise: str | None
+    """Noise setting asked for; None where it was chosen by the input."""
+    fit: FitConfig
+    """Settings of stage 1."""
+    diversify: DiversifyConfig
+    """Settings of stage 2."""
+    seconds: tuple[tuple[str, float], ...] = ()
+    """Seconds a stage so far."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that makes the key, where it is a plain `jax.random.key(seed)`."""
+        plain = self.key_impl == "threefry2x32" and self.key_data[:-1] == (0,)
+        return self.key_data[-1] if plain else None
+
+    def key(self) -> jax.Array:
+        """The random key."""
+        return jax.random.wrap_key_data(np.array(self.key_data, np.uint32), impl=self.key_impl)
+
+    def configuration(self) -> dict[str, Any]:
+        """All settings, as `run.json` holds them."""
+        names = ("n", "method", "noise", "key_impl", "key_data")
+        table: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return table | {"fit": dataclasses.asdict(self.fit), "diversify": dataclasses.asdict(self.diversify)}
+
+
+def completion_arrays(result: Completions) -> dict[str, np.ndarray]:
+    """The arrays of `completions.npz`: names and types as the contract gives them."""
+    arrays = {
+        "vertices": np.asarray(result.vertices, np.float32),
+        "faces": np.asarray(result.faces, np.int32),
+        "visible": np.asarray(result.visible, bool),
+        "fit": np.asarray(result.fit_vertices, np.float32),
+        "uncertainty": result.uncertainty.astype(np.float32),
+        "order": result.order,
+    }
+    if result.latents is not None:
+        arrays["latents"] = np.asarray(result.latents, np.float32)
+    return arrays
+
+
+def save(
+    result: Completions,
+    directory: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    run: Run,
+    stages: Stages | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write completions, meshes, pictures, metrics and the record into a folder, which appears whole or not at all.
+
+    `options` are further facts for the record's configuration. Raises `InputError` when the folder can't be written or
+    holds something already (an older result is replaced with `force`).
+    """
+    stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
+    faces = np.asarray(result.faces)
+    with whole_folder(directory, force=force) as folder:
+        with stages("draw"):
+            sheet = contact_sheet(result.seen, result.fit, faces, result)
+        with stages("write"):
+            write_png(folder / "contact-sheet.png", np.asarray(sheet))
+            (folder / "completions.npz").write_bytes(npz_bytes(completion_arrays(result)))
+            colours = uncertainty_colours(result.uncertainty)
+            (folder / "meshes").mkdir()
+            write_glb(folder / "meshes" / "fit.glb", np.asarray(result.fit_vertices), faces, colours)
+            for index, vertices in enumerate(np.asarray(result.vertices)):
+                write_glb(folder / "meshes" / f"{index:02d}.glb", vertices, faces, colours)
+            _write_input(folder, result.seen)
+            values = metrics_of(result)
+            write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
+        record = _record(result.seen, result.fit, run, options)
+        record |= {
+            "noise": result.noise,
+            "samples": [SAMPLE_TEXT[int(code)] for code in result.results],
+            "uncertainty_colours_end_mm": UNCERTAINTY_FULL_MM,
+            "warnings": warnings_of(result.seen, result.fit, result),
+            "seconds": stages.seconds,
+        }
+        write_json(folder / RECORD_NAME, record)
+    return Path(directory)
+
+
+def save_fit(
+    seen: Observation,
+    fit: Fit,
+    head: HeadModel,
+    directory: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    run: Run,
+    stages: Stages | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a fit alone: vertices and FLAME-style parameters, mesh, pictures and the record. As `save` otherwise."""
+    stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
+    faces, visible = np.asarray(head.faces), np.asarray(fit.visible)
+    world = np.asarray(fit.to_world(fit.vertices_m), np.float32)
+    parameters = fit.parameters(head)
+    with whole_folder(directory, force=force) as folder:
+        with stages("draw"):
+            sheet = contact_sheet(seen, fit, faces)
+        with stages("write"):
+            write_png(folder / "contact-sheet.png", np.asarray(sheet))
+            arrays = {
+                "vertices": world,
+                "faces": faces.astype(np.int32),
+                "visible": visible,
+                "coefficients": np.asarray(parameters.coefficients, np.float32),
+                "pose": np.asarray(parameters.pose, np.float32),
+                "translation": np.asarray(parameters.translation_m, np.float32),
+            }
+            (folder / "fit.npz").write_bytes(npz_bytes(arrays))
+            write_glb(folder / "fit.glb", world, faces, visibility_colours(visible))
+            _write_input(folder, seen)
+        record = _record(seen, fit, run, options)
+        record["pose"]["joints_rad"] = parameters.pose
+        record |= {"warnings": warnings_of(seen, fit), "seconds": stages.seconds}
+        write_json(folder / RECORD_NAME, record)
+    return Path(directory)
+
+
+def metrics_of(result: Completions, truth: np.ndarray | None = None) -> dict[str, float]:
+    """Metrics of a result, keyed as in `UNITS`; `truth` [V,3] is the true head in the result's own frame, metres."""
+    arrays = [np.asarray(part) for part in (result.vertices, result.held, result.visible)]
+    return summary(*arrays, None if truth is None else np.asarray(truth))
+
+
+def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) -> list[str]:
+    """What a user should know before trusting a result, one sentence each."""
+    notes = []
+    if seen.photo is not None and seen.photo.faces_found > 1:
+        notes.append(f"The picture shows {seen.photo.faces_found} faces; the largest was taken.")
+    visible = np.asarray(fit.visible)
+    if not visible.any():
+        notes.append("Nothing is visible: the completions are samples of the prior.")
+    elif visible.all():
+        notes.append("Nothing is hidden: the completions differ by noise alone.")
+    if RESULT_TEXT[int(fit.report.result)].startswith("diverged"):
+        notes.append("The fit diverged; its start was kept.")
+    if result is not None:
+        codes = np.asarray(result.results)
+        for code in np.unique(codes[codes != 0]):
+            count = int((codes == code).sum())
+            notes.append(f"{count} of {len(codes)} completions: {SAMPLE_TEXT[int(code)]}.")
+    return notes
+
+
+def _write_input(folder: Path, seen: Observation) -> None:
+    """The input as it was processed, so that the run can be repeated from the folder alone."""
+    if seen.photo is not None:
+        write_png(folder / "input.png", seen.photo.rgb)
+        write_png(folder / "mask.png", seen.photo.hidden)
+    if seen.mesh is not None:
+        arrays = {"vertices": seen.mesh.vertices_m, "visible": seen.mesh.visible}
+        (folder / "input.npz").write_bytes(npz_bytes(arrays))
+
+
+def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What `run.json` holds of every run."""
+    device = jax.devices()[0]
+    report = fit.report
+    table: dict[str, Any] = {
+        "input": {"name": seen.source, "sha256": seen.sha256, "kind": "mesh" if seen.photo is None else "photo"},
+        "head": {"name": run.head_name, "sha256": run.head_sha256 or None},
+        "weights": {"sha256": None},
+        "seed": run.seed,
+        "configuration": {**(options or {}), **run.configuration()},
+        "versions": versions(),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "fit": {
+            "landmarks_px": report.landmark_rms_px if seen.photo is not None else None,
+            "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if seen.photo is not None else None,
+            "visible_mm": report.visible_rms_mm if seen.mesh is not None else None,
+            "steps": int(report.steps),
+            "result": RESULT_TEXT[int(report.result)],
+        },
+        "visible_vertices": int(np.asarray(fit.visible).sum()),
+        "pose": {"rotation_world_head": fit.turn, "translation_m": fit.shift_m},
+    }
+    if fit.camera is not None:
+        camera = {"scale_px_per_m": fit.camera.scale_px_per_m, "centre_px": fit.camera.centre_px}
+        table["camera"] = {"model": "weak perspective", **camera}
+    if seen.photo is not None:
+        table["faces_found"] = seen.photo.faces_found
+    return table
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    try:
+        own = metadata.version("diverse3d")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        from .. import __version__ as own
+    return {
+        "diverse3d": own,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,71 @@
+"""The strict session: double precision, no silent broadcasting or promotion, every shape checked by machine."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Before either package is imported: every annotated function then checks its arguments and its result.
+jaxtyping.install_import_hook(["diverse3d", "meshvae"], "beartype.beartype")
+
+from helpers import flame_arrays, tiny_arrays  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A fresh but fixed random key."""
+    return jax.random.key(20240229)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A fresh but fixed numpy generator."""
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def single_precision():
+    """The run-time session: jax's own single-precision mode (optimistix mixes types when x64 is on)."""
+    with jax.enable_x64(False):
+        yield
+
+
+@pytest.fixture
+def optax_promotion():
+    """For tests that run optax's Adam, whose bias correction raises a float to an integer array."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the project; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"reference data is not there ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_head():
+    """A made-up head of a hundred vertices with everything that a head file may hold."""
+    from diverse3d.head import head_from_arrays
+
+    return head_from_arrays(tiny_arrays(), name="tiny")
+
+
+@pytest.fixture(scope="session")
+def flame_head(shared: Path):
+    """FLAME 2023 Open's template, first 60 components, joints, landmarks and regions (no skinning weights)."""
+    from diverse3d.head import head_from_arrays
+
+    return head_from_arrays(flame_arrays(shared / "flame"), name="flame")

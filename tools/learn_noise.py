@@ -1,0 +1,93 @@
+"""Learn the noise models shipped beside the embedded head: python tools/learn_noise.py
+
+Each setting's errors are those of the observed vertices against the head's own best approximation of the true head,
+over the validation split: `exact` (what the components can't express), `realistic` (plus a simulated fit error of
+1 mm), `photo` (stage 1 from landmarks alone, at random poses).
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+from scipy.spatial.transform import Rotation
+
+from diverse3d.fit import fit, learn_noise, noise_arrays, prepare
+from diverse3d.fit._align import kabsch
+from diverse3d.fit._noise import LEARNT_NOISE
+from diverse3d.head import HeadModel, load_head
+from diverse3d.head.population import split
+from diverse3d.observe import Observation, Photo, correlated_error
+from diverse3d.raster import facing_camera
+
+INTEROCULAR_PX = 150.0
+LANDMARK_ERROR = 0.012
+"""Detection error of a landmark, as a share of the inter-ocular distance: what the detector shows on real photos."""
+
+
+def best_approximation(head: HeadModel, truths_m: np.ndarray) -> np.ndarray:
+    """The head's own least-squares approximation of each true head [S,V,3]."""
+    basis = np.asarray(head.components_m, np.float64)
+    template = np.asarray(head.template_m, np.float64).reshape(-1)
+    flat = truths_m.reshape(len(truths_m), -1) - template
+    coefficients = np.linalg.solve(basis @ basis.T, basis @ flat.T)
+    return (template + (basis.T @ coefficients).T).reshape(truths_m.shape)
+
+
+def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generator) -> Observation:
+    """A photo reduced to its landmarks: the true head at a random pose, with detection errors."""
+    pose = Rotation.from_euler("yxz", rng.normal(0.0, [12.0, 6.0, 4.0]), degrees=True).as_matrix()
+    posed = truth_m @ pose.T
+    corners, weights = np.asarray(head.landmarks_dense.corners), np.asarray(head.landmarks_dense.barycentric)
+    points = (posed[corners] * weights[:, :, None]).sum(1)
+    scale = INTEROCULAR_PX / 0.09
+    pixels = np.zeros((468, 2))
+    seen = np.zeros(468, bool)
+    index = np.asarray(head.landmarks_dense_index)
+    pixels[index] = np.stack([points[:, 0], -points[:, 1]], 1) * scale + 512.0
+    pixels[index] += rng.normal(0.0, LANDMARK_ERROR * INTEROCULAR_PX, (len(index), 2))
+    seen[index] = True
+    blank = np.zeros((1024, 1024), bool)
+    photo = Photo(
+        rgb=np.zeros((1024, 1024, 3), np.uint8), hidden=blank, landmarks_px=pixels, landmark_visible=seen, faces_found=1
+    )
+    return Observation(photo=photo, mesh=None, source="simulated", sha256="")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--heads", type=int, default=200)
+    parser.add_argument("--rank", type=int, default=24)
+    parser.add_argument("--out", type=Path, default=LEARNT_NOISE)
+    options = parser.parse_args()
+
+    head = load_head()
+    problem = prepare(head)
+    truths = np.asarray(split("validation", options.heads).vertices, np.float64)
+    approximations = best_approximation(head, truths)
+    truncation = truths - approximations
+    keys = jax.random.split(jax.random.key(1), options.heads)
+    simulated = np.stack([correlated_error(head, key=key) for key in keys])
+    from_landmarks = []
+    rng = np.random.default_rng(2)
+    for truth, approximation in zip(truths, approximations, strict=True):
+        at = fit(landmark_photo(head, truth, rng), problem)
+        front = facing_camera(at.vertices_m, head.faces)
+        fitted = np.asarray(at.vertices_m, np.float64)
+        turn, shift = kabsch(fitted, approximation, front)
+        # Vertices that no photo shows say nothing about the noise of those that one does.
+        from_landmarks.append((fitted @ turn.T + shift - approximation) * front[:, None])
+    errors = {"exact": truncation, "realistic": truncation + simulated, "photo": np.stack(from_landmarks)}
+    arrays = {}
+    for name, error in errors.items():
+        noise = learn_noise(error, rank=options.rank, name=name, dtype=head.dtype)
+        arrays |= noise_arrays(noise, head.sha256)
+        size = 1e3 * np.sqrt((error**2).sum(2).mean())
+        left = 1e3 * float(np.sqrt(3 * np.mean(np.asarray(noise.sigma_m) ** 2)))
+        print(f"{name}: {size:.3f} mm RMS a vertex, of which {left:.3f} mm independent beside {options.rank} patterns")
+    save_file(arrays, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Draw `docs/heads.png`: sixteen heads of the test split, each from the front and from the side."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from _render import View, render
+from PIL import Image
+from safetensors.numpy import load_file
+
+from diverse3d.head.population import split
+
+ROOT = Path(__file__).parents[1]
+FRONT = View(yaw=8, size_px=240, width_m=0.27, centre_m=(0.0, -0.005, -0.02))
+SIDE = FRONT._replace(yaw=55)
+COLUMNS = 4
+
+
+def main() -> None:
+    """Render all heads with the template's colours, in complexions from light to dark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "heads.png")
+    parser.add_argument("--start", type=int, default=0, help="first head of the split")
+    options = parser.parse_args()
+    table = load_file(ROOT / "diverse3d" / "assets" / "head.safetensors")
+    heads = np.asarray(split("test", 16, start=options.start).vertices, np.float64)
+    eyes = np.concatenate([table[f"region/{side}_eyeball/vertices"] for side in ("left", "right")])
+    tiles = []
+    for i, vertices in enumerate(heads):
+        colours = table["colours"].astype(np.float64) * np.array([1.0, 0.86, 0.70, 0.55])[(i * 7 // 3) % 4]
+        colours[eyes] = table["colours"][eyes]
+        shades = colours.astype(np.uint8)
+        views = [render(vertices, table["faces"], shades, view, oversampling=3) for view in (FRONT, SIDE)]
+        tiles.append(np.concatenate([view[:, 25:-25] for view in views], axis=1))
+    rows = [np.concatenate(tiles[i : i + COLUMNS], axis=1) for i in range(0, len(tiles), COLUMNS)]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(options.out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
