@@ -51,7 +51,8 @@ def suites(name: Suite) -> dict[str, Callable[[Options, Console], tuple[list[Met
 
 def run(options: Options, console: Console | None = None) -> int:
     """Run the suites; the exit code."""
-    console = Console() if console is None else console
+    # A log has no width of its own; keys shall stay whole there.
+    console = Console(width=None if sys.stdout.isatty() else 140) if console is None else console
     if options.heads < 1 or options.seeds < 1:
         raise InputError("--heads and --seeds must be at least 1.")
     for method in options.methods:
@@ -72,6 +73,7 @@ def conclude(metrics: list[Metric], tables: dict[str, str], options: Options, co
     write(metrics, tables, here, options.out)
     verdict = judge(metrics, baseline)
     show(console, metrics, verdict, baseline)
+    console.print(f"Results are in {options.out}.", markup=False)
     if options.update_baseline:
         update_baseline(metrics, here, options.baseline)
     return 1 if options.gate and verdict.regressions else 0

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from diverse3d import metrics
-from diverse3d.diversify import METHODS, complete
-from diverse3d.fit import Fit, FitProblem, fit, load_noise, prepare
+from diverse3d.diversify import METHODS, Posterior, believe, complete
+from diverse3d.fit import Fit, FitProblem, fit, prepare
 from diverse3d.head import HeadModel
 from diverse3d.observe import Observation, simulate_mesh
 from diverse3d.raster import facing_camera
@@ -30,7 +31,7 @@ class Record(NamedTuple):
     seed: int
     """Number of the run."""
     values: dict[str, float | None]
-    """Metrics by name (`metrics.UNITS`, `asd_o_front` in mm, `seconds` a completion, `fit_seconds`); None: undefined."""
+    """Metrics by name: `metrics.UNITS`, `asd_o_front` (mm), `seconds` a completion, `fit_seconds`; None: undefined."""
 
     @property
     def run(self) -> tuple[str, str, str, int]:
@@ -44,6 +45,7 @@ class Bench:
     def __init__(self, head: HeadModel, samples: int) -> None:
         self.head, self.samples = head, samples
         self.problems: dict[str, FitProblem] = {}
+        self.variants: dict[str, str] = {}
         self.warm: set[tuple[str, str]] = set()
 
     def cell(
@@ -59,16 +61,16 @@ class Bench:
         """Records of (method, seed) runs on a head [V,3] in metres, whose fits the methods share."""
         seen_key, run_key = jax.random.split(key)
         seen = simulate_mesh(truth_m, self.head, region=occluder, setting=setting, key=seen_key)
-        facing = facing_camera(truth_m.astype(self.head.dtype), self.head.faces)
-        fits: dict[str, tuple[Fit, float]] = {}
+        facing = facing_camera(jnp.asarray(truth_m, self.head.dtype), self.head.faces)
+        fits: dict[str, tuple[Fit, float, Posterior]] = {}
         records = []
         for method, seed in runs:
             variant = self._variant(method)
             if variant not in fits:
-                fits[variant] = self._fit(seen, variant)
-            fitted, fit_seconds = fits[variant]
+                fits[variant] = self._fit(seen, setting, variant)
+            fitted, fit_seconds, belief = fits[variant]
             values = self._run(
-                method, setting, seen, fitted, truth_m, facing, key=jax.random.fold_in(run_key, seed)
+                method, seen, fitted, belief, truth_m, facing, key=jax.random.fold_in(run_key, seed)
             )
             values["fit_seconds"] = fit_seconds
             records.append(Record(index, occluder, setting, method, seed, values))
@@ -76,43 +78,45 @@ class Bench:
 
     def _variant(self, method: str) -> str:
         """Which prepared head a method works on; methods that take the head as it is share one."""
-        model = METHODS[method].head(self.head)
-        name = "whole" if model is self.head else method
-        if name not in self.problems:
-            self.problems[name] = prepare(model)
-        return name
+        if method not in self.variants:
+            model = METHODS[method].head(self.head)
+            name = "whole" if model is self.head else method
+            self.variants[method] = name
+            if name not in self.problems:
+                self.problems[name] = prepare(model)
+        return self.variants[method]
 
-    def _fit(self, seen: Observation, variant: str) -> tuple[Fit, float]:
+    def _fit(self, seen: Observation, setting: str, variant: str) -> tuple[Fit, float, Posterior]:
         problem = self.problems[variant]
         if ("fit", variant) not in self.warm:
             self.warm.add(("fit", variant))
             jax.block_until_ready(fit(seen, problem))
         start = time.perf_counter()
         fitted = jax.block_until_ready(fit(seen, problem))
-        return fitted, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return fitted, seconds, believe(seen, problem.head, fitted, setting)
 
     def _run(
         self,
         method: str,
-        setting: str,
         seen: Observation,
         fitted: Fit,
+        belief: Posterior,
         truth_m: np.ndarray,
         facing: np.ndarray,
         *,
         key: PRNGKeyArray,
     ) -> dict[str, float | None]:
         problem = self.problems[self._variant(method)]
-        noise = load_noise(problem.head, setting)
 
         def once():
             result = complete(
-                seen, head=problem, n=self.samples, method=method, key=key, noise=noise, fitted=fitted
+                seen, head=problem, n=self.samples, method=method, key=key, fitted=fitted, belief=belief
             )
             return result, np.asarray(result.vertices, np.float64)
 
-        if (method, setting) not in self.warm:  # compiled once a process; no user waits for it twice
-            self.warm.add((method, setting))
+        if ("run", method) not in self.warm:  # compiled once a process; no user waits for it twice
+            self.warm.add(("run", method))
             once()
         start = time.perf_counter()
         result, vertices = once()

@@ -127,16 +127,16 @@ def quality_tables(records: Sequence[Record], plan: "Plan", settings: str, out: 
 
         return text
 
-    parts = [f"# {settings}\n\nMillimetres; means over heads and seeds; 95 % intervals are paired bootstraps over heads.\n\n"]
-    parts.append(_overview(summaries, plan))
+    note = "Millimetres; means over heads and seeds; 95 % intervals are paired bootstraps over heads."
+    parts = [f"# {settings}\n\n{note}\n\n", _overview(summaries, plan)]
     for name, column in COLUMNS.items():
         digits = 3 if column.unit == "s" else 2
-        parts.append(table(f"{column.title} ({column.unit}, {column.direction} is better)",
-                           lambda s, name=name, digits=digits: f"{s.mean[name]:.{digits}f}"))
+        title = f"{column.title} ({column.unit}, {column.direction} is better)"
+        parts.append(table(title, lambda s, name=name, digits=digits: _number(s.mean[name], digits)))
         if name in COMPARED:
             parts.append(table(f"{column.title}: difference to {COMPARED[name]}", with_interval(name)))
     parts.append(table("CSE-O as a share of map's", lambda s: f"{s.share_of_map:.2f}"))
-    parts.append(table("ASD-O / ASD-V (of the means)", lambda s: f"{s.mean['ratio']:.1f}"))
+    parts.append(table("ASD-O / ASD-V (of the means)", lambda s: _number(s.mean["ratio"], 1)))
     _write_csv(summaries, out / "quality.csv")
     return {"quality": "".join(parts)}
 
@@ -149,12 +149,15 @@ def _overview(summaries: dict[tuple[Cell, str], Summary], plan: "Plan") -> str:
         rows = []
         for method in plan.methods:
             means = [summaries[(occluder, setting), method].mean for occluder in plan.occluders]
-            cells = [" / ".join("–" if np.isnan(m[name]) else f"{m[name]:.{0 if name == 'ratio' else 2}f}" for m in means)
-                     for name in names]
-            rows.append([method, *cells, f"{1e3 * np.mean([m['seconds'] for m in means]):.0f}"])
+            cells = [" / ".join(_number(mean[name], 0 if name == "ratio" else 2) for mean in means) for name in names]
+            rows.append([method, *cells, f"{1e3 * np.mean([mean['seconds'] for mean in means]):.0f}"])
         head = ["method", "ASD-O / ASD-V", "CSE-O", "energy score", "visible error", "ms a completion"]
         text += markdown(f"{setting}: {' / '.join(plan.occluders)}", head, rows)
     return text
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _write_csv(summaries: dict[tuple[Cell, str], Summary], path: Path) -> None:

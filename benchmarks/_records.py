@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +47,7 @@ class RecordStore:
         path = self._path(index)
         unfinished = path.with_suffix(".part")
         unfinished.write_text(json.dumps({"fingerprint": self.fingerprint, "records": records}))
-        os.replace(unfinished, path)
+        unfinished.replace(path)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"head-{index:04d}.json"

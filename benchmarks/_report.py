@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ._metric import Metric, Verdict, entry
 
@@ -32,11 +32,12 @@ def markdown(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 def show(console: Console, metrics: Sequence[Metric], verdict: Verdict, baseline: Mapping[str, float]) -> None:
     """Every metric beside its baseline, then what got worse and what the baseline lacks."""
     worse = {metric.key for metric, _ in verdict.regressions}
-    table = Table("metric", "value", "baseline", "unit", "better", title="Benchmarks")
+    table = Table(Column("metric", overflow="fold"), "value", "baseline", "unit", "better", title="Benchmarks")
     for metric in metrics:
         known = f"{baseline[metric.key]:.4g}" if metric.key in baseline else "missing"
         style = "bold red" if metric.key in worse else None
-        table.add_row(metric.key.replace("[", r"\["), f"{metric.value:.4g}", known, metric.unit, metric.direction, style=style)
+        value, name = f"{metric.value:.4g}", metric.key.replace("[", r"\[")
+        table.add_row(name, value, known, metric.unit, metric.direction, style=style)
     console.print(table)
     for metric, known in verdict.regressions:
         console.print(
@@ -52,4 +53,5 @@ def show(console: Console, metrics: Sequence[Metric], verdict: Verdict, baseline
             style="yellow",
             markup=False,
         )
-    console.print(f"{verdict.passed} held, {len(verdict.regressions)} got worse, {len(verdict.missing)} without a baseline.")
+    worse_count, unknown = len(verdict.regressions), len(verdict.missing)
+    console.print(f"{verdict.passed} held, {worse_count} got worse, {unknown} without a baseline.")

@@ -2,8 +2,10 @@
 
 import numpy as np
 from jax.typing import DTypeLike
+from safetensors.numpy import load_file
 
 from diverse3d.head import HeadModel, head_from_arrays
+from diverse3d.head._file import EMBEDDED_HEAD
 
 VERTICES, IDENTITY, EXPRESSION = 5023, 300, 100
 PARENTS = (-1, 0, 1, 1, 1)
@@ -34,3 +36,8 @@ def synthetic_head(dtype: DTypeLike | None = None) -> tuple[HeadModel, np.ndarra
     """The head, and its joint regressor [J,V], which PyTorch's usual form needs at run time."""
     arrays = synthetic_arrays()
     return head_from_arrays(arrays, dtype=dtype, name="synthetic FLAME-sized"), arrays["joint_regressor"]
+
+
+def embedded_regressor() -> np.ndarray:
+    """The embedded head's joint regressor [J,V], which `HeadModel` has already applied to its components."""
+    return load_file(EMBEDDED_HEAD)["joint_regressor"].astype(np.float64)

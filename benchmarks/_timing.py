@@ -17,24 +17,32 @@ class Timing(NamedTuple):
 
 
 def interleave(
-    contestants: Mapping[str, Callable[[], object]], *, rounds: int = 15, seconds: float = 0.03
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    rounds: tuple[int, int] = (5, 40),
+    turn: float = 0.03,
+    budget: float = 12.0,
 ) -> dict[str, Timing]:
-    """Time contestants in turn (A B C A B C …), each for about `seconds` a round.
+    """Time contestants in turn (A B C A B C …), each for about `turn` seconds a round.
 
-    Each must block until its work is done. The first calls of a turn aren't counted: they pay for the caches and
-    the thread pools that the contestant before has left behind.
+    Between `rounds[0]` and `rounds[1]` rounds, as many as `budget` seconds allow. Each contestant must block until its
+    work is done. The first calls of a turn aren't counted where calls are short: they pay for the caches and the
+    thread pools that the contestant before has left behind.
     """
     repeats = {}
     for name, call in contestants.items():
         call()
         start = time.perf_counter()
         call()
-        repeats[name] = int(np.clip(seconds / max(time.perf_counter() - start, 1e-9), 1, 1000))
+        repeats[name] = int(np.clip(turn / max(time.perf_counter() - start, 1e-9), 1, 1000))
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     cpu: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
+    begin = time.perf_counter()
+    for done in range(rounds[1]):
+        if done >= rounds[0] and time.perf_counter() - begin > budget:
+            break
         for name, call in contestants.items():
-            for _ in range(min(3, repeats[name])):
+            for _ in range(min(3, repeats[name] - 1)):
                 call()
             start, start_cpu = time.perf_counter(), time.process_time()
             for _ in range(repeats[name]):

@@ -74,10 +74,10 @@ def measure(
             pending.append((index, stored))
     if kept:
         console.print(f"quality: going on with {len(truths) - len(pending)} of {len(truths)} heads done")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("quality", total=len(pending) * len(plan.occluders) * len(plan.settings))
-        for index, stored in pending:
+        for number_done, (index, stored) in enumerate(pending, start=1):
             done = {record.run for record in stored}
             fresh: list[Record] = []
             for number, occluder in enumerate(plan.occluders):
@@ -89,4 +89,8 @@ def measure(
                     progress.advance(task)
             store.save(index, fresh)
             kept += fresh
+            if not console.is_terminal:  # a log shows no moving bar
+                elapsed = progress.tasks[task].elapsed or 0.0
+                left = elapsed / number_done * (len(pending) - number_done)
+                console.print(f"quality: {number_done} of {len(pending)} heads, {elapsed:.0f} s; {left:.0f} s left")
     return kept

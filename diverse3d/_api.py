@@ -84,9 +84,7 @@ def complete(
     return Result(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)}, run=run)
 
 
-def fit(
-    seen: Observation, head: HeadModel | FitProblem | None = None, config: FitConfig | None = None
-) -> Fit:
+def fit(seen: Observation, head: HeadModel | FitProblem | None = None, config: FitConfig | None = None) -> Fit:
     """The single best head for an observation; see `diverse3d.fit.fit`. `head` None is the embedded one."""
     return fit_observation(seen, load_head() if head is None else head, config)
 

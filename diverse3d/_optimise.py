@@ -43,11 +43,11 @@ def least_squares(residuals: Callable[[Y], PyTree[Array]], start: Y, *, steps: i
     are inexact where conditioning is bad, which slows convergence but can't move the optimum, since each step's
     residual is computed afresh.
     """
-    solver = optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance, linear_solver=lx.Normal(lx.Cholesky()))
-    solution = optx.least_squares(lambda y, _: residuals(y), solver, start, max_steps=steps, throw=False)
+    solver: Any = optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance, linear_solver=lx.Normal(lx.Cholesky()))
+    solution: optx.Solution = optx.least_squares(lambda y, _: residuals(y), solver, start, max_steps=steps, throw=False)
 
     def loss(value: Y) -> Float[Array, ""]:
-        return 0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(residuals(value)))
+        return 0.5 * sum_of_squares(residuals(value))
 
     return _guarded(loss, start, solution)
 
@@ -62,8 +62,13 @@ def descend(
 ) -> Solution[Y]:
     """Minimise by a first-order optax optimiser and keep the best point seen."""
     solver: Any = optx.BestSoFarMinimiser(optx.OptaxMinimiser(optimiser, rtol=tolerance, atol=tolerance))
-    solution = optx.minimise(lambda y, _: loss(y), solver, start, max_steps=steps, throw=False)
+    solution: optx.Solution = optx.minimise(lambda y, _: loss(y), solver, start, max_steps=steps, throw=False)
     return _guarded(loss, start, solution)
+
+
+def sum_of_squares(parts: PyTree[Array]) -> Float[Array, ""]:
+    """Sum of the squares of every entry of every leaf."""
+    return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(parts)]))
 
 
 def _guarded(loss: Callable[[Y], Float[Array, ""]], start: Y, solution: optx.Solution) -> Solution[Y]:

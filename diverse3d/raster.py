@@ -33,79 +33,61 @@ def rasterise(
 ) -> Fragments:
     """Nearest triangle at every pixel centre, exact in depth order.
 
-    `points_px` has x right and y down with pixel centres at +0.5; larger `nearness` is nearer. Triangles are sorted
-    into a few tile sizes by their bounding box, so that a large one leaves no hole and a small one costs little;
-    the number a tile size is padded to a power of two, so that few shapes are ever compiled.
+    `points_px` has x right and y down with pixel centres at +0.5; larger `nearness` is nearer. The host lists every
+    pixel of every triangle's bounding box, so that a large triangle leaves no hole and a small one costs little; the
+    list is padded to a power of two, so that few shapes are ever compiled.
     """
-    corners, size = np.asarray(points_px)[np.asarray(faces)], np.array([width, height])
-    # Only the part inside the picture needs a tile, however far a triangle reaches.
-    low = np.floor(corners.min(1) - 0.5).clip(0, size)
-    extent = (np.ceil(corners.max(1) + 0.5).clip(0, size) - low).max(1)
-    tile = 1 << np.ceil(np.log2(np.maximum(extent, 4))).astype(int)
-    groups, tiles = [], []
-    for side in np.unique(tile):
-        members = np.flatnonzero(tile == side)
-        padded = np.full(1 << (len(members) - 1).bit_length(), -1, np.int32)
-        padded[: len(members)] = members
-        groups.append(jnp.asarray(padded))
-        tiles.append(int(side))
-    return _rasterise(points_px, nearness, faces, tuple(groups), tiles=tuple(tiles), height=height, width=width)
+    face, pixel = _candidates(np.asarray(points_px), np.asarray(faces), height, width)
+    return _resolve(points_px, nearness, faces, jnp.asarray(face), jnp.asarray(pixel), height=height, width=width)
 
 
-@functools.partial(jax.jit, static_argnames=("tiles", "height", "width"))
-def _rasterise(
-    points_px: Array,
-    nearness: Array,
-    faces: Array,
-    groups: tuple[Array, ...],
-    *,
-    tiles: tuple[int, ...],
-    height: int,
-    width: int,
+def _candidates(
+    points: Float[np.ndarray, "V 2"], faces: Int[np.ndarray, "F 3"], height: int, width: int
+) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
+    """Triangle and pixel of every pixel inside a triangle's bounding box; the spare pixel H·W fills the list up."""
+    corners, last = points[faces], np.array([width, height]) - 1
+    # A hair more than the box, for the tolerance at edges; only the part inside the picture counts.
+    low = np.ceil(corners.min(1) - 0.501).clip(0, last + 1).astype(np.int64)
+    high = np.floor(corners.max(1) - 0.499).clip(-1, last).astype(np.int64)
+    size = np.maximum(high - low + 1, 0)
+    count = size[:, 0] * size[:, 1]
+    face = np.repeat(np.arange(len(faces)), count)
+    within = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
+    row, column = np.divmod(within, size[face, 0])
+    pixel = (low[face, 1] + row) * width + low[face, 0] + column
+    spare = (1 << max(len(face) - 1, 0).bit_length()) - len(face)
+    padded = np.pad(face, (0, spare)), np.pad(pixel, (0, spare), constant_values=height * width)
+    return padded[0].astype(np.int32), padded[1].astype(np.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("height", "width"))
+def _resolve(
+    points_px: Array, nearness: Array, faces: Array, face: Array, pixel: Array, *, height: int, width: int
 ) -> Fragments:
+    """The nearest of the candidates at every pixel."""
     pixels = height * width
-    covered = [
-        _cover(points_px, nearness, faces, group, tile=tile, height=height, width=width)
-        for group, tile in zip(groups, tiles, strict=True)
-    ]
-    depth = jnp.full(pixels + 1, -jnp.inf, nearness.dtype)
-    for pixel, near, _ in covered:
-        depth = depth.at[pixel].max(near)
-    face = jnp.full(pixels + 1, -1, jnp.int32)
-    for pixel, near, identity in covered:
-        winner = (near == depth[pixel]) & (pixel < pixels)
-        face = face.at[jnp.where(winner, pixel, pixels)].max(jnp.where(winner, identity, -1))
-    face = face[:pixels].reshape(height, width)
-    y, x = jnp.meshgrid(
-        jnp.arange(height, dtype=points_px.dtype) + 0.5, jnp.arange(width, dtype=points_px.dtype) + 0.5, indexing="ij"
-    )
-    weights = _barycentric(points_px[faces[jnp.maximum(face, 0)]], jnp.stack([x, y], axis=-1))
-    weights = jnp.where((face >= 0)[:, :, None], weights, jnp.zeros_like(weights))
-    return Fragments(face=face, barycentric=weights, nearness=depth[:pixels].reshape(height, width))
-
-
-def _cover(
-    points_px: Array, nearness: Array, faces: Array, group: Array, *, tile: int, height: int, width: int
-) -> tuple[Array, Array, Array]:
-    """Pixels that each triangle of a group covers inside its tile; the spare slot H·W where it covers none."""
-    corner_ids = faces[jnp.maximum(group, 0)]
-    corners = points_px[corner_ids]
-    size = jnp.asarray([width, height], corners.dtype)
-    origin = jnp.clip(jnp.floor(jnp.min(corners, axis=1) - 0.5), 0, size[None, :]).astype(jnp.int32)
-    step = jnp.arange(tile, dtype=jnp.int32)
-    column = origin[:, 0, None, None] + step[None, None, :]
-    row = origin[:, 1, None, None] + step[None, :, None]
-    column, row = jnp.broadcast_arrays(column, row)
-    centre = jnp.stack([column, row], axis=-1).astype(points_px.dtype) + 0.5
-    weights = _barycentric(corners[:, None, None], centre)
-    near = jnp.sum(weights * nearness[corner_ids][:, None, None, :], axis=-1)
+    corners = faces[face]
+    weights = _barycentric(points_px[corners], _centres(pixel, width, points_px.dtype))
+    near = jnp.sum(weights * nearness[corners], axis=1)
     # A hair of tolerance closes cracks between neighbours; ties go to the higher index, always the same way.
-    inside = jnp.all(weights >= -1e-5, axis=-1) & (group >= 0)[:, None, None]
-    inside &= (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    pixel = jnp.where(inside, row * width + column, height * width)
-    near = jnp.where(inside, near, -jnp.inf)
-    identity = jnp.broadcast_to(group[:, None, None], pixel.shape)
-    return pixel.reshape(-1), near.reshape(-1), identity.reshape(-1)
+    pixel = jnp.where(jnp.all(weights >= -1e-5, axis=1), pixel, pixels)
+    depth = jnp.full(pixels + 1, -jnp.inf, nearness.dtype).at[pixel].max(near)
+    winner = (near == depth[pixel]) & (pixel < pixels)
+    seen = jnp.full(pixels + 1, -1, jnp.int32).at[jnp.where(winner, pixel, pixels)].max(jnp.where(winner, face, -1))
+    seen = seen[:pixels]
+    centres = _centres(jnp.arange(pixels, dtype=jnp.int32), width, points_px.dtype)
+    weights = _barycentric(points_px[faces[jnp.maximum(seen, 0)]], centres)
+    weights = jnp.where((seen >= 0)[:, None], weights, jnp.zeros_like(weights))
+    return Fragments(
+        face=seen.reshape(height, width),
+        barycentric=weights.reshape(height, width, 3),
+        nearness=depth[:pixels].reshape(height, width),
+    )
+
+
+def _centres(pixel: Int[Array, " n"], width: int, dtype: jnp.dtype) -> Float[Array, "n 2"]:
+    """Centres of pixels given by number, row by row."""
+    return jnp.stack([pixel % width, pixel // width], axis=1).astype(dtype) + 0.5
 
 
 def _barycentric(corners: Float[Array, "*#b 3 2"], point: Float[Array, "*#b 2"]) -> Float[Array, "*#b 3"]:

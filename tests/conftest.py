@@ -13,6 +13,7 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_disable_most_optimizations", True)  # tests compile much and compute little
 # Before either package is imported: every annotated function then checks its arguments and its result.
 jaxtyping.install_import_hook(["diverse3d", "meshvae"], "beartype.beartype")
 

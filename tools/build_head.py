@@ -1,6 +1,7 @@
 """Build the embedded head and its population: `python tools/build_head.py [--wheel FILE] [--out-dir DIR]`."""
 
 import argparse
+import hashlib
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,8 @@ def main() -> int:
         return 2
     for name, value in figures.items():
         print(f"{name}: {value:.4g}")
+    for name in ("head.safetensors", "population.safetensors"):  # for assets/NOTICE-head.md
+        print(name, hashlib.sha256((options.out_dir / name).read_bytes()).hexdigest())
     return 0
 
 

@@ -32,8 +32,10 @@ UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_INNER = (95, 88, 178, 87, 14, 317, 402, 318, 324)
 TONES = np.array([1.0, 0.85, 0.65, 0.48])  # of the skin, so that no one complexion decides
 LARGEST_STRAY_PX = 9.0  # a point off the skin (on an eyeball, beside the head …) goes to the nearest skin
-LEAST_FACING = 0.35  # cosine between normal and view; surfaces seen at a flatter angle place a point badly
+LEAST_FACING = 0.2  # cosine between normal and view; surfaces seen at a flatter angle place a point badly
 FACING_POWER = 4  # and the straighter ones count more: the line of the jaw is placed by the views from the side
+HEAD_CENTRE_M = np.array([0.0, 0.0, -0.04])  # from which a smooth head bulges out
+LARGEST_JUMP_M = 0.03  # between a point's place in one picture and its mean; farther is another part of the face
 LARGEST_SPREAD_M = 0.006  # points scattered more than this are left out
 LEAST_SHARE = 0.15  # of the pictures must place a point
 
@@ -75,8 +77,8 @@ def load_mesh(path: Path) -> Mesh:
 
 
 def cast(mesh: Mesh, vertices: np.ndarray, colours: np.ndarray, view: View, inner: bool) -> np.ndarray:
-    """Places [468, 3] on the template and their weights [468, 1]; NaN where this picture places no point."""
-    places = np.full((468, 4), np.nan)
+    """Places [468, 3] on the template, NaN where this picture places no point."""
+    places = np.full((468, 3), np.nan)
     hits = look(vertices, mesh.faces, view)
     try:
         points = observe_face(paint(hits, vertices, mesh.faces, colours, view)).landmarks.points_px
@@ -100,13 +102,12 @@ def cast(mesh: Mesh, vertices: np.ndarray, colours: np.ndarray, view: View, inne
         face, weight = hits.face[row, column], hits.barycentric[row, column]
         place = (mesh.template[mesh.faces[face]] * weight[:, :, None]).sum(axis=1)
         ok = (stray[y, x] <= 2 * LARGEST_STRAY_PX) & ((normal[face] > LEAST_FACING) | inner)
-        weight = np.ones(len(face)) if inner else normal[face].clip(0) ** FACING_POWER
-        places[index[ok]] = np.column_stack([place, weight])[ok]
+        places[index[ok]] = place[ok]
     return places
 
 
-def gather(mesh: Mesh, heads: int) -> np.ndarray:
-    """Places and weights [pictures, 468, 4] over heads and views."""
+def gather(mesh: Mesh, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places [pictures, 468, 3] over heads and views, and whence the head was seen [pictures, 3]."""
     population = load_population()
     neutral = np.asarray(split("train", heads, population=population).neutral, np.float64)
     row = dict(population.couplings)["jawOpen"]
@@ -121,25 +122,33 @@ def gather(mesh: Mesh, heads: int) -> np.ndarray:
         for view in OPEN_VIEWS:
             rows.append(cast(mesh, vertices + (0.3 + 0.05 * (i % 4)) * jaw, colours, view, inner=True))
         print(f"head {i}: {seen} of {(i + 1) * len(VIEWS)} pictures show a face", flush=True)
-    return np.stack(rows)
+    directions = [rotation(view)[2] for view in VIEWS + OPEN_VIEWS] * (heads + 1)
+    return np.stack(rows), np.stack(directions)
 
 
-def robust_mean(places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean [468, 3] without outliers, spread [468] (metres) and the number of places used, per point."""
-    mean, spread, count = np.full((468, 3), np.nan), np.full(468, np.inf), np.zeros(468, int)
-    for i in range(468):
-        found = places[np.isfinite(places[:, i, 0]), i]
-        if len(found) < 3:
-            continue
-        weight, found = found[:, 3], found[:, :3]
-        for _ in range(4):  # away from outliers, step by step
-            centre = np.average(found, axis=0, weights=weight)
-            distance = np.linalg.norm(found - centre, axis=1)
-            typical = np.average(distance, weights=weight)
-            weight = weight * (distance <= 2.5 * typical + 1e-4)
-        mean[i] = np.average(found, axis=0, weights=weight)
-        spread[i] = np.sqrt(np.average(np.square(found - mean[i]).sum(axis=1), weights=weight))
-        count[i] = len(found)
+def locate(places: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean place [468, 3], spread [468] (metres) and the number of pictures used, per point.
+
+    The detector also guesses points that the head itself hides, and those land on whatever is before them. So a
+    picture counts for a point only if a smooth head faces the camera at its mean place, the more the better; the
+    first means come from the views nearest to the front.
+    """
+    found = np.isfinite(places[:, :, 0])
+    weight = np.where(found & (directions[:, 2] > np.cos(np.radians(20)))[:, None], 1.0, 0.0)
+    filled = np.nan_to_num(places)
+    for _ in range(8):
+        mean = (weight[:, :, None] * filled).sum(axis=0) / weight.sum(axis=0).clip(1e-12)[:, None]
+        distance = np.linalg.norm(filled - mean[None], axis=2)
+        typical = (weight * distance).sum(axis=0) / weight.sum(axis=0).clip(1e-12)
+        outwards = mean - HEAD_CENTRE_M * [1.0, 0.0, 1.0] - mean * [0.0, 0.4, 0.0]
+        facing = directions @ (outwards / np.linalg.norm(outwards, axis=1, keepdims=True)).T
+        near = distance <= np.clip(2.5 * typical + 1e-3, 0.0, LARGEST_JUMP_M)[None]
+        weight = np.where(found & near & (facing > LEAST_FACING), facing.clip(0) ** FACING_POWER, 0.0)
+    mean = (weight[:, :, None] * filled).sum(axis=0) / weight.sum(axis=0).clip(1e-12)[:, None]
+    square = np.square(filled - mean[None]).sum(axis=2)
+    spread = np.sqrt((weight * square).sum(axis=0) / weight.sum(axis=0).clip(1e-12))
+    count = (weight > 0).sum(axis=0)
+    mean[count < 3], spread[count < 3] = np.nan, np.inf
     return mean, spread, count
 
 
@@ -165,11 +174,11 @@ def snap(mesh: Mesh, points: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarra
 def main() -> None:
     """Gather, average, make symmetric, snap, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--heads", type=int, default=24)
+    parser.add_argument("--heads", type=int, default=18)
     parser.add_argument("--out", type=Path, default=TABLE)
     options = parser.parse_args()
     mesh = load_mesh(ROOT / "diverse3d" / "assets" / "head.safetensors")
-    mean, spread, count = robust_mean(gather(mesh, options.heads))
+    mean, spread, count = locate(*gather(mesh, options.heads))
     twin = mirrored_points(mean)
     paired = twin >= 0
     print(
@@ -181,6 +190,7 @@ def main() -> None:
     kept = np.isfinite(mean[:, 0]) & (spread < LARGEST_SPREAD_M)
     kept &= count > LEAST_SHARE * enough * (options.heads + 1)
     kept[list(IBUG68_FROM_MEDIAPIPE)] = np.isfinite(mean[list(IBUG68_FROM_MEDIAPIPE), 0])
+    kept[paired] &= kept[twin[paired]]
     rows: dict[int, list[float]] = {}
     lips = {**dict.fromkeys(UPPER_INNER, mesh.upper), **dict.fromkeys(LOWER_INNER, mesh.lower)}
     for allowed in (mesh.skin, mesh.upper, mesh.lower):
@@ -188,6 +198,9 @@ def main() -> None:
         corners, weights = snap(mesh, mean[index], allowed)
         for i, corner, weight in zip(index, corners, weights, strict=True):
             rows[int(i)] = [int(i), *map(int, corner), *(round(float(w), 5) for w in weight)]
+    for i in rows:  # the right side is the left one's mirror image, face by face
+        if paired[i] and twin[i] in rows and mean[i, 0] > 0:
+            rows[int(twin[i])] = [int(twin[i]), *map(int, mesh.mirror[rows[i][1:4]]), *rows[i][4:]]
     dense = [rows[i] for i in sorted(rows)]
     ibug68 = [rows[i][1:] for i in IBUG68_FROM_MEDIAPIPE]
     text = ",\n".join(json.dumps(row) for row in dense), ",\n".join(json.dumps(row) for row in ibug68)

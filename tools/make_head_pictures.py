@@ -11,9 +11,10 @@ from safetensors.numpy import load_file
 from diverse3d.head.population import split
 
 ROOT = Path(__file__).parents[1]
-FRONT = View(yaw=8, size_px=240, width_m=0.27, centre_m=(0.0, -0.005, -0.02))
+FRONT = View(yaw=8, size_px=240, width_m=0.295, centre_m=(0.0, -0.008, -0.02))
 SIDE = FRONT._replace(yaw=55)
 COLUMNS = 4
+TONES = np.array([[1.0, 1.0, 1.0], [0.88, 0.84, 0.80], [0.70, 0.60, 0.53], [0.54, 0.43, 0.36]])  # of the skin
 
 
 def main() -> None:
@@ -27,11 +28,11 @@ def main() -> None:
     eyes = np.concatenate([table[f"region/{side}_eyeball/vertices"] for side in ("left", "right")])
     tiles = []
     for i, vertices in enumerate(heads):
-        colours = table["colours"].astype(np.float64) * np.array([1.0, 0.86, 0.70, 0.55])[(i * 7 // 3) % 4]
+        colours = table["colours"].astype(np.float64) * TONES[(i * 7 // 3) % 4]
         colours[eyes] = table["colours"][eyes]
         shades = colours.astype(np.uint8)
         views = [render(vertices, table["faces"], shades, view, oversampling=3) for view in (FRONT, SIDE)]
-        tiles.append(np.concatenate([view[:, 25:-25] for view in views], axis=1))
+        tiles.append(np.concatenate([view[:, 28:-28] for view in views], axis=1))
     rows = [np.concatenate(tiles[i : i + COLUMNS], axis=1) for i in range(0, len(tiles), COLUMNS)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(options.out, optimize=True)

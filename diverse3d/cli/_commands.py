@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 
 
@@ -70,8 +69,9 @@ class Demo(Common):
     def run(self) -> int:
         """Run the command and return its exit code."""
         photo = Path(__file__).parents[1] / "assets" / "astronaut.png"
-        options = {"out": self.out, "force": self.force, "seed": self.seed, "quiet": self.quiet}
-        return Complete(input=photo, occlude="face-mask", **options).run()
+        return Complete(
+            input=photo, out=self.out, occlude="face-mask", force=self.force, seed=self.seed, quiet=self.quiet
+        ).run()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -42,9 +42,7 @@ def run_complete(command: Complete) -> int:
             seen, head=head, n=command.n, method=command.method, key=key, noise=command.noise,
             fit_config=fit_config, config=config, stages=stages,
         )  # fmt: skip
-        show.save(
-            result, command.out, force=command.force, run=result.run, stages=stages, options=_options(command)
-        )
+        show.save(result, command.out, force=command.force, run=result.run, stages=stages, options=_options(command))
     made = f"{len(result.vertices)} completions by {command.method}"
     _finish(command, made, show.warnings_of(seen, result.fit, result), stages)
     return 0
@@ -125,7 +123,9 @@ def observe(command: Complete | Fit, head: HeadModel) -> Observation:
 def _check_input(command: Complete | Fit) -> None:
     check_region(command.occlude)
     if is_mesh(command) and command.occlude != "none":
-        raise InputError(f"--occlude paints photos, and {command.input} is a mesh; mark its hidden vertices with --mask.")
+        raise InputError(
+            f"--occlude paints photos, and {command.input} is a mesh; mark its hidden vertices with --mask."
+        )
     for path in (command.input, command.mask, command.head):
         if path is not None and not path.exists():
             raise InputError(f"There is no file {path}.")

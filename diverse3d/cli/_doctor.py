@@ -57,7 +57,8 @@ def _population() -> str:
     from ..head.population import load_population
 
     population = load_population()
-    return f"{population.neutral_offsets.shape[0]} identity and {population.expression_offsets.shape[0]} expression targets"
+    identity, expression = population.neutral_offsets.shape[0], population.expression_offsets.shape[0]
+    return f"{identity} identity and {expression} expression targets"
 
 
 def _landmark_models() -> str:

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import tyro
 
@@ -60,7 +61,7 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _stop_on_sigterm() -> object:
+def _stop_on_sigterm() -> Any:
     """Let a polite kill clean up as Ctrl-C does; returns the former handler, None where signals are not ours."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:

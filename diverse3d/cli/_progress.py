@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-TYPICAL_SECONDS = {"head": 1.0, "observe": 1.5, "prepare": 3.0, "fit": 14.0, "complete": 6.0, "draw": 12.0, "write": 2.0}
+TYPICAL_SECONDS = {
+    "head": 1.0,
+    "observe": 1.5,
+    "prepare": 3.0,
+    "fit": 14.0,
+    "complete": 6.0,
+    "draw": 12.0,
+    "write": 2.0,
+}
 """What each stage takes on two cores of a small machine when nothing is compiled yet, in the order they run."""
 
 _LABELS = {
@@ -96,6 +104,6 @@ def use_compilation_cache() -> None:
     import jax
 
     root = cache_folder()
-    if root is not None and jax.config.jax_compilation_cache_dir is None:
+    if root is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -96,7 +96,10 @@ def _observe(folder: Path, head: HeadModel) -> Observation:
 def _difference(before: bytes, after: bytes) -> str:
     """How far two results' vertices lie apart, in words."""
     try:
-        with np.load(io.BytesIO(before), allow_pickle=False) as old, np.load(io.BytesIO(after), allow_pickle=False) as new:
+        with (
+            np.load(io.BytesIO(before), allow_pickle=False) as old,
+            np.load(io.BytesIO(after), allow_pickle=False) as new,
+        ):
             first, second = old["vertices"].astype(np.float64), new["vertices"].astype(np.float64)
             same = [name for name in new.files if name in old.files and np.array_equal(old[name], new[name])]
     except (ValueError, OSError, KeyError, EOFError) as error:

@@ -1,6 +1,7 @@
 """Stage 2: Fit → N completions."""
 
 from . import dpp as dpp
+from ._complete import believe as believe
 from ._complete import complete as complete
 from ._completions import SAMPLE_TEXT as SAMPLE_TEXT
 from ._completions import Completions as Completions

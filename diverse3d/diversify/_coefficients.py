@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._optimise import descend
-from ..fit import Fit, NoiseModel, canonical
+from ..fit import Fit, canonical
 from ..head import HeadModel
 from ._config import DiversifyConfig
 from ._linear import Samples
@@ -16,13 +16,13 @@ from .dpp import dpp_loss, kernel, pairwise_distance, quality, quality_threshold
 
 @eqx.filter_jit
 def run_coefficient_dpp(
-    head: HeadModel, fit: Fit, noise: NoiseModel, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
+    head: HeadModel, fit: Fit, belief: None, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
 ) -> Samples:
     """N coefficient vectors optimised together: λ1 · visible L1 + λ3 · L_dpp, from around the fit.
 
     The visible L1 is the mean over samples, visible vertices and coordinates, in metres.
     """
-    del noise
+    del belief
     visible = jnp.repeat(fit.visible.astype(head.dtype), 3)
     hidden = 1.0 - visible
     threshold = jnp.asarray(
@@ -30,7 +30,7 @@ def run_coefficient_dpp(
     )
     target = fit.held_m.reshape(-1)
 
-    def vertices(z: Float[Array, "N K"]) -> Float[Array, "N V*3"]:
+    def vertices(z: Float[Array, "N K"]) -> Float[Array, "N C"]:
         at = jax.vmap(lambda row: canonical(head, eqx.tree_at(lambda u: u.z, fit.unknowns, row)))(z)
         return at.reshape(n, -1)
 

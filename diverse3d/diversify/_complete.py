@@ -2,7 +2,6 @@
 
 import os
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
@@ -12,10 +11,8 @@ from ..head import HeadModel
 from ..observe import Observation
 from ._completions import Completions, sample_results
 from ._config import DiversifyConfig
-from ._gaussian import posterior
+from ._gaussian import Posterior, posterior
 from ._methods import DEFAULT_METHOD, Method, get_method
-
-_evidence = jax.jit(lambda head, at, noise: posterior(head, at, noise).log_evidence)
 
 
 def complete(
@@ -29,13 +26,15 @@ def complete(
     fit_config: FitConfig | None = None,
     config: DiversifyConfig | None = None,
     fitted: Fit | None = None,
+    belief: Posterior | None = None,
 ) -> Completions:
     """N plausible heads that agree with what is visible.
 
     `noise` is `exact`, `realistic`, `photo`, a `NoiseModel`, or None: then a photo's fit is held to as `realistic`,
     and a mesh as `exact` or `realistic`, whichever explains its visible vertices better (by log evidence).
-    `fitted` skips stage 1 with a fit of the method's own head. Raises `InputError` for an unknown method or noise,
-    n < 1, or more samples than the machine's memory holds.
+    The methods that start from no closed form hold to the fit alone and ignore it. `fitted` skips stage 1 with a fit of
+    the method's own head, `belief` the closed form with the posterior of that fit. Raises `InputError` for an unknown
+    method or noise, n < 1, or more samples than the machine's memory holds.
     """
     chosen = get_method(method)
     config = DiversifyConfig() if config is None else config
@@ -43,8 +42,9 @@ def complete(
     model = problem.head
     check_count(n, model, chosen, config)
     at = fit(seen, problem, fit_config) if fitted is None else fitted
-    held_to = noise if isinstance(noise, NoiseModel) else choose_noise(seen, model, at, noise)
-    samples = chosen.run(model, at, held_to, n, config, key=key)
+    if chosen.closed_form and belief is None:
+        belief = believe(seen, model, at, noise)
+    samples = chosen.run(model, at, belief if chosen.closed_form else None, n, config, key=key)
     vertices, results = sample_results(samples.vertices_m, at, 1e-3 * config.visible_tolerance_mm)
     return Completions(
         vertices=at.to_world(vertices),
@@ -57,18 +57,18 @@ def complete(
         fit=at,
         seen=seen,
         method=method,
-        noise=held_to.name,
+        noise=belief.noise if chosen.closed_form and belief is not None else "none",
     )
 
 
-def choose_noise(seen: Observation, head: HeadModel, at: Fit, name: str | None) -> NoiseModel:
-    """The noise model asked for, or the one that fits the input."""
-    if name is not None:
-        return load_noise(head, name)
-    if seen.mesh is None:
-        return load_noise(head, "realistic")
-    candidates = [load_noise(head, known) for known in ("exact", "realistic")]
-    return max(candidates, key=lambda model: float(_evidence(head, at, model)))
+def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel | None = None) -> Posterior:
+    """The closed-form posterior under the noise asked for, or under the one that fits the input."""
+    if isinstance(noise, NoiseModel):
+        return posterior(head, at, noise)
+    if noise is not None or seen.mesh is None:
+        return posterior(head, at, load_noise(head, noise or "realistic"))
+    candidates = [posterior(head, at, load_noise(head, name)) for name in ("exact", "realistic")]
+    return max(candidates, key=lambda belief: float(belief.log_evidence))
 
 
 def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig) -> None:

@@ -12,6 +12,9 @@ from ..head import HeadModel
 _RIGID_PRECISION = 1e-2
 """Prior precision (square root) of the rigid unknowns: flat, but never singular."""
 
+_PINNED_PRECISION = 1e6
+"""The same where fewer than three vertices are seen: they say nothing of the pose, so the fit's is kept."""
+
 
 class Posterior(eqx.Module):
     """A Gaussian over coefficients, joints, rigid motion and the noise's low-rank part, given the visible vertices."""
@@ -22,6 +25,8 @@ class Posterior(eqx.Module):
     """Upper triangle R with RᵀR = posterior precision."""
     log_evidence: Float[Array, ""]
     """Log density of the visible vertices under the head and the noise (up to no constant)."""
+    noise: str = eqx.field(static=True)
+    """Name of the noise setting."""
 
     def samples(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "count D"]:
         """Independent draws: mean + R⁻¹ε."""
@@ -49,6 +54,7 @@ def head_vertices(head: HeadModel, point: Float[Array, " D"]) -> Float[Array, "V
     return rigid_motion(unknowns, canonical(head, unknowns))
 
 
+@eqx.filter_jit
 def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     """p(head | visible vertices) around the fit.
 
@@ -61,14 +67,16 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     rank = noise.factors_m.shape[0]
     start = jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), jnp.zeros(6 + rank, head.dtype)])
 
-    def observed(point: Float[Array, " D"]) -> Float[Array, " V*3"]:
+    def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
         _, eta = split(head, point)
         return head_vertices(head, point).reshape(-1) + eta @ noise.factors_m.reshape(rank, head.n_vertices * 3)
 
     weight = jnp.repeat(fit.visible.astype(head.dtype) / noise.sigma_m, 3)
     jacobian = jax.jacfwd(observed)(start) * weight[:, None]
+    seen = jnp.sum(fit.visible.astype(head.dtype))
+    rigid_root = jnp.where(seen < 3, _PINNED_PRECISION, _RIGID_PRECISION).astype(head.dtype)
     root = jnp.concatenate(
-        [jnp.ones(count, head.dtype), jnp.full(6, _RIGID_PRECISION, head.dtype), jnp.ones(rank, head.dtype)]
+        [jnp.ones(count, head.dtype), jnp.full(6, rigid_root), jnp.ones(rank, head.dtype)]
     )
     innovation = weight * (fit.held_m.reshape(-1) - observed(start))
     stacked = jnp.concatenate([jacobian, jnp.diag(root)])
@@ -77,13 +85,12 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
     factor, projected, residual = triangle[:-1, :-1], triangle[:-1, -1], triangle[-1, -1]
     step = jax.scipy.linalg.solve_triangular(factor, projected, lower=False)
-    seen = jnp.sum(fit.visible) * 3.0
     log_noise = 3.0 * jnp.sum(jnp.where(fit.visible, jnp.log(noise.sigma_m), jnp.zeros_like(noise.sigma_m)))
     log_evidence = (
         -0.5 * residual**2
         - jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor))))
         + jnp.sum(jnp.log(root))
         - log_noise
-        - 0.5 * seen * jnp.log(2 * jnp.pi)
+        - 1.5 * seen * jnp.log(2 * jnp.pi)
     )
-    return Posterior(mean=start + step, factor=factor, log_evidence=log_evidence)
+    return Posterior(mean=start + step, factor=factor, log_evidence=log_evidence, noise=noise.name)

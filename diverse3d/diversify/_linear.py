@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..fit import Fit, NoiseModel
+from ..fit import Fit
 from ..head import HeadModel
 from ._config import DiversifyConfig
-from ._gaussian import head_vertices, posterior
+from ._gaussian import Posterior, head_vertices
 from .dpp import greedy_selection, kernel, pairwise_distance, quality, quality_threshold
 
 
@@ -23,36 +23,35 @@ class Samples(eqx.Module):
 
 @eqx.filter_jit
 def run_map(
-    head: HeadModel, fit: Fit, noise: NoiseModel, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
+    head: HeadModel, fit: Fit, belief: Posterior, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
 ) -> Samples:
     """The single most likely head, whatever `n` is."""
-    del n, config, key
-    mean = posterior(head, fit, noise).mean
+    del fit, n, config, key
+    mean = belief.mean
     return Samples(head_vertices(head, mean)[None], mean[None, : head.n_components])
 
 
 @eqx.filter_jit
 def run_posterior(
-    head: HeadModel, fit: Fit, noise: NoiseModel, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
+    head: HeadModel, fit: Fit, belief: Posterior, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
 ) -> Samples:
     """Independent samples of the closed-form posterior."""
-    del config
-    points = posterior(head, fit, noise).samples(n, key=key)
+    del fit, config
+    points = belief.samples(n, key=key)
     return Samples(_all_vertices(head, points), points[:, : head.n_components])
 
 
 @eqx.filter_jit
 def run_posterior_dpp(
-    head: HeadModel, fit: Fit, noise: NoiseModel, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
+    head: HeadModel, fit: Fit, belief: Posterior, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
 ) -> Samples:
     """The most diverse `n` of a pool of posterior samples, by greedy determinantal selection.
 
     Distances are RMS over hidden vertices. Selection picks extremes, so the pool is first drawn together around the
     mean by `config.contraction`.
     """
-    gaussian = posterior(head, fit, noise)
-    drawn = gaussian.samples(max(config.pool, 2 * n), key=key)
-    points = gaussian.mean[None, :] + config.contraction * (drawn - gaussian.mean[None, :])
+    drawn = belief.samples(max(config.pool, 2 * n), key=key)
+    points = belief.mean[None, :] + config.contraction * (drawn - belief.mean[None, :])
     vertices = _all_vertices(head, points)
     hidden = jnp.repeat((~fit.visible).astype(head.dtype), 3)
     distance = pairwise_distance(vertices.reshape(points.shape[0], -1), hidden)

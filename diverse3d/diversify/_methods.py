@@ -16,9 +16,11 @@ class Method(NamedTuple):
     summary: str
     """What it does, in a line."""
     run: Callable[..., Samples]
-    """(head, fit, noise, n, config, key=…) → Samples."""
+    """(head, fit, belief, n, config, key=…) → Samples; `belief` is the closed-form posterior, or None."""
     head: Callable[[HeadModel], HeadModel] = lambda head: head
     """The head it works on, from the head given."""
+    closed_form: bool = True
+    """Whether it starts from the closed-form posterior."""
     single: bool = False
     """Whether it gives one completion whatever is asked for."""
     pooled: bool = False
@@ -37,9 +39,14 @@ METHODS: dict[str, Method] = {
     "posterior-dpp": Method(
         "the most diverse samples of a posterior pool (greedy DPP)", run_posterior_dpp, pooled=True
     ),
-    "global-dpp": Method("Algorithm 2's loss over the coefficients of the whole head", run_coefficient_dpp),
+    "global-dpp": Method(
+        "Algorithm 2's loss over the coefficients of the whole head", run_coefficient_dpp, closed_form=False
+    ),
     "global-local-dpp": Method(
-        "Algorithm 2's loss over 10 + 10 global and all region coefficients", run_coefficient_dpp, head=_global_local
+        "Algorithm 2's loss over 10 + 10 global and all region coefficients",
+        run_coefficient_dpp,
+        head=_global_local,
+        closed_form=False,
     ),
 }
 

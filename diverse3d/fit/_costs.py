@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ..camera import WeakPerspective
 from ..head import HeadModel, SurfacePoints, uniform_laplacian
 from ..observe import EYE_CLOSURE_PAIRS, MOUTH_CLOSURE_PAIRS
-from ._state import INTEROCULAR_M, Unknowns, camera_at, canonical, rigid
+from ._state import INTEROCULAR_M, Unknowns, camera_at, canonical, rotation_of
 
 
 class Weights(eqx.Module):
@@ -69,8 +69,9 @@ def project_landmarks(
     """Dense and 68 landmarks of the head in pixels."""
     camera = camera_at(unknowns, target.camera_start, target.interocular_px)
     dense, sparse = landmark_points(points, unknowns)
-    turned = [rigid(unknowns, p @ target.rotation_start.T) for p in (dense, sparse)]
-    return camera.project(turned[0]), camera.project(turned[1])
+    # No translation: the camera's centre carries it, and only one of the two may.
+    turn = rotation_of(unknowns) @ target.rotation_start
+    return camera.project(dense @ turn.T), camera.project(sparse @ turn.T)
 
 
 def landmark_cost(projected_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "L 2"]:

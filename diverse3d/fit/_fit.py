@@ -11,10 +11,10 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._errors import InputError
-from .._optimise import Solution, descend, least_squares
+from .._optimise import Solution, descend, least_squares, sum_of_squares
 from ..camera import WeakPerspective
 from ..head import HeadModel, HeadParameters
-from ..observe import Observation
+from ..observe import Observation, PartialMesh, Photo
 from ..raster import facing_camera
 from ._align import kabsch, rotation_vector
 from ._costs import (
@@ -53,7 +53,7 @@ class FitConfig(eqx.Module):
     """`lm`: Levenberg–Marquardt. `sgd`: the paper's gradient descent (lr 5e-3, half for eyeball components)."""
     steps: int = eqx.field(static=True, default=60)
     """Budget of the solver; the rigid stage takes a fifth of it. The paper's SGD runs 2000."""
-    tolerance: float = eqx.field(static=True, default=1e-3)
+    tolerance: float = eqx.field(static=True, default=1e-2)
     """Relative change of unknowns and loss under which the solver stops."""
     vertex_sigma_mm: float = eqx.field(static=True, default=0.3)
     """Noise assumed on a partial mesh's visible vertices, in millimetres a coordinate."""
@@ -104,7 +104,7 @@ class Fit(eqx.Module):
 
     def to_world(self, vertices_m: Float[Array, "*n V 3"]) -> Float[Array, "*n V 3"]:
         """Vertices in the world frame."""
-        return vertices_m @ self.turn.T + self.shift_m
+        return vertices_m @ self.turn.T + jnp.broadcast_to(self.shift_m, vertices_m.shape)
 
     def parameters(self, head: HeadModel) -> HeadParameters:
         """FLAME-style parameters with head(parameters) = the fitted vertices in the world frame."""
@@ -144,8 +144,9 @@ def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | 
     problem = prepare(problem) if isinstance(problem, HeadModel) else problem
     config = FitConfig() if config is None else config
     if seen.photo is not None:
-        return _fit_photo(seen, problem, config)
-    return _fit_mesh(seen, problem, config)
+        return _fit_photo(seen.photo, problem, config)
+    assert seen.mesh is not None, "an observation holds a photo or a mesh"
+    return _fit_mesh(seen.mesh, problem, config)
 
 
 def _solve(
@@ -173,7 +174,7 @@ def _run(
         )
     optimiser = optax.chain(optax.clip_by_global_norm(10.0), _slow_eyeballs(problem.head), optax.sgd(5e-3))
     return descend(
-        lambda u: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(residuals(u))),
+        lambda u: sum_of_squares(residuals(u)),
         at,
         optimiser,
         steps=steps,
@@ -198,9 +199,7 @@ def _slow_eyeballs(head: HeadModel) -> optax.GradientTransformation:
 
 
 @eqx.filter_jit
-def _solve_photo(problem: FitProblem, target: PhotoTarget, config: FitConfig):
-    points = problem.landmarks
-
+def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig):
     def residuals(unknowns: Unknowns):
         dense, sparse = project_landmarks(points, target, unknowns)
         return [
@@ -215,12 +214,12 @@ def _solve_photo(problem: FitProblem, target: PhotoTarget, config: FitConfig):
     return solution, steps, canonical(problem.head, solution.value), projected
 
 
-def _fit_photo(seen: Observation, problem: FitProblem, config: FitConfig) -> Fit:
-    photo, head = seen.photo, problem.head
+def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
+    head = problem.head
     if problem.landmarks is None:
         raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
     target = photo_target(photo, problem.landmarks, head)
-    solution, steps, vertices, projected = _solve_photo(problem, target, config)
+    solution, steps, vertices, projected = _solve_photo(problem, problem.landmarks, target, config)
     unknowns = solution.value
     camera = camera_at(unknowns, target.camera_start, target.interocular_px)
     turn = rotation_of(unknowns) @ target.rotation_start
@@ -265,8 +264,8 @@ def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Arr
     return solution, steps, vertices, rms_mm
 
 
-def _fit_mesh(seen: Observation, problem: FitProblem, config: FitConfig) -> Fit:
-    mesh, head = seen.mesh, problem.head
+def _fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> Fit:
+    head = problem.head
     template = np.asarray(head.shaped(head.prior_mean), np.float64)
     # Double precision on the host: the input may lie far from the origin.
     turn, shift = kabsch(template, mesh.vertices_m, mesh.visible)

@@ -77,7 +77,9 @@ def learn_noise(errors_m: Float[np.ndarray, "S V 3"], *, rank: int, name: str, d
     square = (left**2).sum(0) / max(count - rank, 1)
     sigma = np.sqrt(square.reshape(-1, 3).mean(1) + _FLOOR_M**2)
     return NoiseModel(
-        sigma_m=jnp.asarray(sigma, dtype), factors_m=jnp.asarray(factors.reshape(rank, -1, 3), dtype), name=name
+        sigma_m=jnp.asarray(sigma, dtype),
+        factors_m=jnp.asarray(factors.reshape(-1, *errors_m.shape[1:]), dtype),
+        name=name,
     )
 
 

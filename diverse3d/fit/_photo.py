@@ -22,12 +22,12 @@ def landmark_head(head: HeadModel) -> LandmarkHead | None:
     dense = head.landmarks68 if head.landmarks_dense is None else head.landmarks_dense
     corners = np.concatenate([np.asarray(dense.corners), np.asarray(head.landmarks68.corners)])
     kept, index = np.unique(corners, return_inverse=True)
-    index = jnp.asarray(index.reshape(corners.shape), jnp.int32)
+    local = jnp.asarray(index.reshape(corners.shape), jnp.int32)
     count = dense.corners.shape[0]
     return LandmarkHead(
         head=head.subset(kept),
-        dense=SurfacePoints(index[:count], dense.barycentric),
-        landmarks68=SurfacePoints(index[count:], head.landmarks68.barycentric),
+        dense=SurfacePoints(local[:count], dense.barycentric),
+        landmarks68=SurfacePoints(local[count:], head.landmarks68.barycentric),
     )
 
 

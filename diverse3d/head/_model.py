@@ -146,38 +146,34 @@ class HeadModel(eqx.Module):
             feature = (rotations[1:] - jnp.eye(3, dtype=self.dtype)[None]).reshape(-1)
             offsets = offsets + feature @ self.pose_basis_m
         rest = self.template_m + offsets.reshape(-1, 3)
-        turn, shift = self._joint_transforms(rotations, self.joints(parameters.coefficients))
+        transforms = self._joint_transforms(rotations, self.joints(parameters.coefficients))
         # Weights sum to one, so moving every joint moves every vertex.
-        return self._skin(rest, turn, shift + parameters.translation_m[None, :])
+        return self._skin(rest, transforms.at[:, :, 3].add(parameters.translation_m[None, :]))
 
-    def _skin(
-        self, rest: Float[Array, "V 3"], turn: Float[Array, "J 3 3"], shift: Float[Array, "J 3"]
-    ) -> Float[Array, "V 3"]:
+    def _skin(self, rest: Float[Array, "V 3"], transforms: Float[Array, "J 3 4"]) -> Float[Array, "V 3"]:
         """Linear blend skinning: one 3×4 transform a vertex, blended from the joints'.
 
         The transforms are twelve planes of V numbers and their application is written out: on a CPU, XLA's sums over
         an axis of three cost an order of magnitude more, forward and backward.
         """
-        transforms = jnp.concatenate([turn, shift[:, :, None]], axis=2).reshape(self.n_joints, 12)
-        m = _planes(transforms.T @ self.skinning_weights.T)
+        m = _planes(transforms.reshape(self.n_joints, 12).T @ self.skinning_weights.T)
         x, y, z = _planes(rest.T)
         return jnp.stack([m[i] * x + m[i + 1] * y + m[i + 2] * z + m[i + 3] for i in (0, 4, 8)], axis=1)
 
     def _joint_transforms(
         self, rotations: Float[Array, "J 3 3"], joints: Float[Array, "J 3"]
-    ) -> tuple[Float[Array, "J 3 3"], Float[Array, "J 3"]]:
-        """World rotation and shift of each joint's bone, so that x ↦ turn·x + shift, along the joint tree."""
-        turns: list[Array] = []
-        shifts: list[Array] = []
+    ) -> Float[Array, "J 3 4"]:
+        """World transform of each joint's bone, [turn | shift] with x ↦ turn·x + shift, along the joint tree."""
+        shifts = joints - jnp.sum(rotations * joints[:, None, :], axis=2)
+        local = jnp.unstack(jnp.concatenate([rotations, shifts[:, :, None]], axis=2))
+        world: list[Array] = []
         for joint, parent in enumerate(self.joint_parents):
-            local_shift = joints[joint] - rotations[joint] @ joints[joint]
             if parent < 0:
-                turns.append(rotations[joint])
-                shifts.append(local_shift)
+                world.append(local[joint])
             else:
-                turns.append(turns[parent] @ rotations[joint])
-                shifts.append(turns[parent] @ local_shift + shifts[parent])
-        return jnp.stack(turns), jnp.stack(shifts)
+                turn, shift = world[parent][:, :3], world[parent][:, 3:]
+                world.append(turn @ local[joint] + jnp.pad(shift, ((0, 0), (3, 0))))
+        return jnp.stack(world)
 
     def subset(self, vertices: np.ndarray) -> "HeadModel":
         """The same head restricted to some vertices, in the order given: landmark-only steps need a few hundred rows.

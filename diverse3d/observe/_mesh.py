@@ -22,14 +22,19 @@ _VISIBLE_NAMES, _HIDDEN_NAMES = ("visible", "visibility"), ("hidden", "occluded"
 
 
 def observe_mesh(
-    mesh: Any, *, head: HeadModel | None = None, visible: np.ndarray | None = None, hidden_file: str | Path | None = None
+    mesh: Any,
+    *,
+    head: HeadModel | None = None,
+    visible: np.ndarray | None = None,
+    hidden_file: str | Path | None = None,
 ) -> Observation:
     """Observation from a partial mesh in the head's topology.
 
-    `mesh` is a path, a `trimesh.Trimesh`, or an array of vertices [V,3]; `head` is the embedded one if none is given. Hidden vertices are marked by `visible`
-    (bool [V]), by `hidden_file` (one 0/1 a vertex in .npy, .npz or text; 1 hides), by a vertex attribute called
-    visible, hidden, occluded or mask, or by NaN coordinates. Units from metres to millimetres are recognised by size.
-    Raises `InputError` for another vertex count, no faces, NaN in a visible vertex, or fewer than four visible ones.
+    `mesh` is a path, a `trimesh.Trimesh`, or an array of vertices [V,3]; `head` is the embedded one if none is given.
+    Hidden vertices are marked by `visible` (bool [V]), by `hidden_file` (one 0/1 a vertex in .npy, .npz or text; 1
+    hides), by a vertex attribute called visible, hidden, occluded or mask, or by NaN coordinates. Units from metres to
+    millimetres are recognised by size. Raises `InputError` for another vertex count, no faces, or NaN in a visible
+    vertex.
     """
     head = load_head() if head is None else head
     source = "mesh"
@@ -158,7 +163,7 @@ def _flags(values: Any, count: int, what: str) -> np.ndarray:
 def _from_trimesh(mesh: trimesh.Trimesh, source: str) -> tuple[np.ndarray, np.ndarray | None]:
     if len(mesh.faces) == 0:
         raise InputError(f"{source} holds no faces; a mesh in the head's topology is needed.")
-    attributes: dict[str, np.ndarray] = dict(mesh.vertex_attributes)
+    attributes: dict[str, Any] = dict(mesh.vertex_attributes)
     # Of a PLY file trimesh keeps what it doesn't know aside: a record array if binary, a dictionary if text.
     raw = mesh.metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
     attributes.update({name: raw[name] for name in (raw if isinstance(raw, dict) else raw.dtype.names or ())})

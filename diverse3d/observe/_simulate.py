@@ -9,6 +9,7 @@ import scipy.sparse as sparse
 from jaxtyping import Bool, Float, PRNGKeyArray
 from scipy.sparse.linalg import SuperLU, splu
 
+from .._errors import InputError
 from ..head import HeadModel, uniform_laplacian
 from ..raster import facing_camera
 from ._mesh import observe_mesh
@@ -26,6 +27,8 @@ def occluded_vertices(
     vertices_m: Float[np.ndarray, "V 3"], head: HeadModel, region: str, *, key: PRNGKeyArray
 ) -> Bool[np.ndarray, " V"]:
     """Vertices of a head, in the head frame, that lie behind an occluder region seen from the front."""
+    if head.landmarks68 is None:
+        raise InputError(f"The head '{head.name}' carries no landmarks, by which occluders are placed.")
     frontal = np.stack([vertices_m[:, 0], -vertices_m[:, 1]], axis=1)
     corners, weights = np.asarray(head.landmarks68.corners), np.asarray(head.landmarks68.barycentric)
     landmarks = (frontal[corners] * weights[:, :, None]).sum(1)

@@ -64,7 +64,9 @@ def check_target(directory: str | os.PathLike[str], *, force: bool) -> Path:
             if not (target / RECORD_NAME).is_file():
                 raise InputError(f"{directory} holds files that are not a result; name a folder that is new.")
             if not force:
-                raise InputError(f"{directory} already holds a result; name another folder, or replace it with --force.")
+                raise InputError(
+                    f"{directory} already holds a result; name another folder, or replace it with --force."
+                )
     return target
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
@@ -59,7 +60,7 @@ class Run:
 
     def key(self) -> jax.Array:
         """The random key."""
-        return jax.random.wrap_key_data(np.array(self.key_data, np.uint32), impl=self.key_impl)
+        return jax.random.wrap_key_data(jnp.asarray(self.key_data, jnp.uint32), impl=self.key_impl)
 
     def configuration(self) -> dict[str, Any]:
         """All settings, as `run.json` holds them."""
@@ -166,8 +167,8 @@ def save_fit(
 
 def metrics_of(result: Completions, truth: np.ndarray | None = None) -> dict[str, float]:
     """Metrics of a result, keyed as in `UNITS`; `truth` [V,3] is the true head in the result's own frame, metres."""
-    arrays = [np.asarray(part) for part in (result.vertices, result.held, result.visible)]
-    return summary(*arrays, None if truth is None else np.asarray(truth))
+    vertices, held, visible = (np.asarray(part) for part in (result.vertices, result.held, result.visible))
+    return summary(vertices, held, visible, None if truth is None else np.asarray(truth))
 
 
 def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) -> list[str]:

@@ -106,7 +106,7 @@ def render_pixels(
     height: int,
     width: int,
 ) -> tuple[Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width 1"]]:
-    """Linear light of a shaded mesh given in pixels (x right, y down, nearness towards the camera), and what it covers."""
+    """Linear light and coverage of a shaded mesh in pixels: x right, y down, nearness towards the camera."""
     corners = jnp.asarray(faces, jnp.int32)
     points, near = jnp.asarray(points_px, jnp.float32), jnp.asarray(nearness_px, jnp.float32)
     fragments = rasterise(points, near, corners, height=height, width=width)

@@ -52,10 +52,10 @@ def _compile_events() -> list[_Interval]:
     """The list into which jax's tracing, lowering and compiling report when they ran."""
     events: list[_Interval] = []
 
-    def note(event: str, seconds: float, **_: object) -> None:
+    def note(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
             end = time.perf_counter()
-            events.append((end - seconds, end))
+            events.append((end - duration_secs, end))
 
     jax.monitoring.register_event_duration_secs_listener(note)
     return events

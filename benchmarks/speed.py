@@ -1,0 +1,78 @@
+"""Suite `speed`: ratios against PyTorch doing the same work, interleaved in one process; and plain seconds."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ._metric import Metric
+from ._report import markdown
+from ._timing import Timing, interleave, speedup
+
+if TYPE_CHECKING:
+    from .__main__ import Options
+
+THREADS = 2
+TOLERANCE = {"": 0.9, "/cpu": 0.9, "/best": 0.4}
+"""How much of a ratio may be lost before the gate speaks. On a shared machine only the ratio of the best times is
+steady: threads that wait for each other make PyTorch's usual times many times longer as soon as a core is taken."""
+
+Contestants = dict[str, Callable[[], object]]
+
+
+def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+    """Head model, an iteration of Algorithm 2, the closed form, and whole completions."""
+    del options
+    if find_spec("torch") is None:
+        console.print("speed: PyTorch is not installed, so its suite is left out; pip install '.[benchmark]' adds it.")
+        return [], {}
+    import torch
+
+    from . import _speed_completion, _speed_head
+
+    torch.set_num_threads(THREADS)
+    keep_freed_memory()
+    metrics: list[Metric] = []
+    rows: list[list[str]] = []
+    for name, contestants in (*_speed_head.cases(), *_speed_completion.cases()):
+        console.print(f"speed: {name}", markup=False)
+        add(metrics, rows, name, interleave(contestants))
+    for name, contestants in _speed_completion.whole():
+        console.print(f"speed: {name}", markup=False)
+        timing = interleave(contestants, rounds=(3, 10))["ours"]
+        metrics.append(Metric(f"speed/{name}/seconds", float(timing.wall.min()), "s", "lower", 2.0, 0.05))
+        rows.append([name, f"{1e3 * timing.wall.min():.4g}", f"{1e3 * timing.cpu.min():.4g}", *["–"] * 4])
+    head = ["work", "ours (ms, best)", "CPU (ms)", "× usual", "× matched", "× usual (CPU)", "× matched (CPU)"]
+    title = f"Speed against PyTorch, {THREADS} threads: medians over rounds of ratios (in brackets: ratio of the best)"
+    return metrics, {"speed": markdown(title, head, rows)}
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep what is freed.
+
+    By default glibc gives large blocks back and asks for them again at every call. PyTorch then spends most of its
+    time on page faults, which says nothing about either program.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def add(metrics: list[Metric], rows: list[list[str]], name: str, timings: dict[str, Timing]) -> None:
+    """Ratios of one case: medians of neighbours in time, wall-clock and processor, and of each one's best."""
+    ours = timings["ours"]
+    cells, cpu_cells = [], []
+    for form in ("usual", "matched"):
+        other = timings[form]
+        wall, cpu = speedup(ours.wall, other.wall), speedup(ours.cpu, other.cpu)
+        best = float(other.wall.min() / ours.wall.min())
+        for kind, value in (("", wall), ("/cpu", cpu), ("/best", best)):
+            metrics.append(Metric(f"speed/{name}/over_{form}{kind}", value, "×", "higher", TOLERANCE[kind]))
+        cells.append(f"{wall:.2f} ({best:.2f})")
+        cpu_cells.append(f"{cpu:.2f}")
+    rows.append([name, f"{1e3 * ours.wall.min():.4g}", f"{1e3 * ours.cpu.min():.4g}", *cells, *cpu_cells])

@@ -1,0 +1,261 @@
+"""Files and pictures: exact bytes, exact vertices, true colours, and folders that appear whole or not at all."""
+
+import json
+
+import jax
+import numpy as np
+import pygltflib
+import pytest
+from helpers import ellipsoid
+
+from diverse3d._errors import InputError
+from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
+from diverse3d.show._archive import check_target, npz_bytes, whole_folder, write_json
+from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
+from diverse3d.show._render import Frame, View, frame_of, render_row
+
+
+@pytest.fixture
+def ball():
+    vertices, faces = ellipsoid(24, 32)
+    return 0.1 * vertices, faces.astype(np.int32)
+
+
+def glb_array(file: pygltflib.GLTF2, accessor: int) -> np.ndarray:
+    """An accessor's values, read without the library's own helpers."""
+    entry = file.accessors[accessor]
+    dtype = {5121: np.uint8, 5125: np.uint32, 5126: np.float32}[entry.componentType]
+    width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[entry.type]
+    view = file.bufferViews[entry.bufferView]
+    start = (view.byteOffset or 0) + (entry.byteOffset or 0)
+    values = np.frombuffer(file.binary_blob(), dtype, entry.count * width, start)
+    return values.reshape(entry.count, width)
+
+
+def test_glb_keeps_every_vertex_in_its_place(tmp_path, ball, rng):
+    vertices, faces = ball
+    # A vertex without triangles and two that coincide are what careless exporters drop or merge.
+    vertices = np.concatenate([vertices, [[0.3, 0.2, 0.1]], vertices[:1]])
+    colours = rng.integers(0, 256, vertices.shape).astype(np.uint8)
+    content = glb_bytes(vertices, faces, colours)
+    assert content == glb_bytes(vertices.copy(), faces.copy(), colours.copy())
+    (tmp_path / "ball.glb").write_bytes(content)
+    file = pygltflib.GLTF2().load(str(tmp_path / "ball.glb"))
+    assert (len(file.meshes), len(file.meshes[0].primitives), file.nodes[0].matrix) == (1, 1, None)
+    primitive = file.meshes[0].primitives[0]
+    np.testing.assert_array_equal(glb_array(file, primitive.attributes.POSITION), vertices.astype(np.float32))
+    np.testing.assert_array_equal(glb_array(file, primitive.indices).reshape(-1, 3), faces)
+    normals = glb_array(file, primitive.attributes.NORMAL)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose((normals[:-2] * vertices[:-2]).sum(1), 0.1, rtol=2e-2)
+    linear = glb_array(file, primitive.attributes.COLOR_0)
+    assert file.accessors[primitive.attributes.COLOR_0].normalized
+    np.testing.assert_allclose(linear[:, :3] / 255, linear_from_srgb(colours), atol=0.5 / 255 + 1e-6)
+    assert (linear[:, 3] == 255).all()
+    matt = file.materials[primitive.material].pbrMetallicRoughness
+    assert (matt.metallicFactor, matt.baseColorFactor) == (0.0, [1.0, 1.0, 1.0, 1.0])
+
+
+def test_srgb_round_trip_and_known_values():
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    np.testing.assert_array_equal(srgb_from_linear(linear_from_srgb(levels)), levels)
+    np.testing.assert_allclose(linear_from_srgb(np.array([[188, 188, 188]], np.uint8)), 0.503, atol=1e-3)
+    np.testing.assert_allclose(oklab_from_srgb(np.array([[255, 255, 255], [255, 0, 0]], np.uint8)),
+                               [[1, 0, 0], [0.62796, 0.22486, 0.12585]], atol=1e-4)  # fmt: skip
+
+
+def test_equal_steps_of_uncertainty_look_equal():
+    steps = np.linspace(0, UNCERTAINTY_FULL_MM, 31)
+    colours = uncertainty_colours(steps)
+    np.testing.assert_array_equal(colours[0], CLAY)
+    lab = oklab_from_srgb(colours)
+    moves = np.linalg.norm(np.diff(lab, axis=0), axis=1)
+    assert moves.max() / moves.min() < 1.35  # bytes and the map's 256 levels leave some jitter
+    assert (np.diff(lab[:, 0]) < 0).all()  # darker all the way: readable without colour vision
+    beyond = uncertainty_colours(np.array([UNCERTAINTY_FULL_MM, 1e9, np.inf, np.nan, -1.0]))
+    np.testing.assert_array_equal(beyond[:4], np.repeat(colours[-1:], 4, axis=0))
+    np.testing.assert_array_equal(beyond[4], CLAY)
+
+
+def test_render_is_round_white_outside_and_lit_from_above(ball):
+    vertices, faces = ball
+    picture = render_head(vertices, faces, height=64, width=48, frame=Frame((0.0, 0.0, 0.0), 0.32))
+    assert (picture.shape, picture.dtype) == ((64, 48, 3), np.uint8)
+    inside = (picture < 250).any(axis=2)
+    y, x = np.indices(inside.shape) + 0.5
+    radius = np.hypot(x - 24, y - 32) / (64 * 0.1 / 0.32)
+    assert inside[radius < 0.97].all()
+    assert (picture[radius > 1.06] == 255).all()
+    np.testing.assert_array_equal(inside, inside[:, ::-1])
+    assert picture[16, 24].mean() > picture[48, 24].mean() + 20
+
+
+def test_yaw_turns_to_the_viewers_right_and_colours_stay(ball):
+    vertices, faces = ball
+    colours = np.tile(CLAY, (len(vertices), 1))
+    colours[vertices[:, 2] > 0.08] = (255, 0, 0)
+    pictures = {
+        yaw: render_head(vertices, faces, height=64, width=64, yaw_degrees=float(yaw), colours=colours)
+        for yaw in (0, 60, 180)
+    }
+    red = {yaw: (p[..., 0].astype(int) - p[..., 1] > 60) & (p[..., 1] < 200) for yaw, p in pictures.items()}
+    assert abs(np.nonzero(red[0])[1].mean() + 0.5 - 32) < 1
+    assert np.nonzero(red[60])[1].mean() > 40
+    assert not red[180].any()
+
+
+def test_a_row_is_its_pictures_side_by_side(ball):
+    vertices, faces = ball
+    frame = frame_of(vertices, aspect=1.0)
+    views = [View(vertices, 0.0), View(0.5 * vertices, 30.0), View(vertices, 90.0)]
+    row = render_row(views, faces, height=40, width=40, frame=frame)
+    alone = [
+        render_head(v.vertices_m, faces, height=40, width=40, yaw_degrees=v.yaw_degrees, frame=frame) for v in views
+    ]
+    difference = np.abs(row.astype(int) - np.concatenate(alone, axis=1))
+    assert (difference > 2).mean() < 1e-3
+    assert (row[:, 40:80] < 250).any(axis=2).sum() < 0.3 * (row[:, :40] < 250).any(axis=2).sum()
+
+
+def test_open_surfaces_are_dark_inside(ball):
+    vertices, faces = ball
+    open_ball = faces[vertices[faces].mean(1)[:, 2] < 0]  # the half behind, seen from within
+    picture = render_head(vertices, open_ball, height=32, width=32, frame=Frame((0.0, 0.0, 0.0), 0.3))
+    assert 0 < picture[16, 16].mean() < 120
+
+
+def test_npz_bytes_depend_on_content_alone(monkeypatch):
+    import io
+    import time
+
+    arrays = {"vertices": np.arange(6, dtype=np.float32).reshape(2, 3).T, "flag": np.array(True)}
+    first = npz_bytes(arrays)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert npz_bytes({name: array.copy() for name, array in arrays.items()}) == first
+    with np.load(io.BytesIO(first), allow_pickle=False) as back:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(back[name], array)
+            assert back[name].dtype == array.dtype
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    content = {"a": float("nan"), "b": [np.float32(1.5), np.inf], "c": jax.numpy.arange(2), "d": np.int64(3), "é": None}
+    write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"a": None, "b": [1.5, None], "c": [0, 1], "d": 3, "é": None}
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "made" / "out"
+    with whole_folder(target, force=False) as folder:
+        (folder / "run.json").write_text("first")
+        assert not target.exists()
+    assert (entries(target), entries(target.parent)) == (["run.json"], ["out"])
+    for failure in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(failure), whole_folder(target, force=True) as folder:
+            (folder / "run.json").write_text("half")
+            raise failure
+        assert ((target / "run.json").read_text(), entries(target.parent)) == ("first", ["out"])
+    with whole_folder(target, force=True) as folder:
+        (folder / "run.json").write_text("second")
+    assert ((target / "run.json").read_text(), entries(target.parent)) == ("second", ["out"])
+
+
+def test_old_result_survives_a_failed_rename(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "run.json").write_text("first")
+    from pathlib import Path
+
+    rename = Path.rename
+
+    def failing(self, to):
+        if self.name.endswith(".part"):
+            raise PermissionError(13, "Permission denied")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(InputError, match="can't be written"), whole_folder(target, force=True):
+        pass
+    assert ((target / "run.json").read_text(), entries(tmp_path)) == ("first", ["out"])
+
+
+def test_only_results_are_replaced(tmp_path, monkeypatch):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    assert check_target(precious, force=False) == precious  # empty: nothing to lose
+    (precious / "thesis.tex").write_text("")
+    for force in (False, True):
+        with pytest.raises(InputError, match="not a result"):
+            check_target(precious, force=force)
+    monkeypatch.chdir(tmp_path)
+    for place in (".", "/", tmp_path):
+        with pytest.raises(InputError, match="in use"):
+            check_target(place, force=True)
+
+
+def test_stages_sum_to_the_whole_and_set_compilation_apart():
+    import time
+
+    heard = []
+    stages = Stages(heard.append, seconds={"before": 2.0, "compile": 1.0})
+    start = time.perf_counter()
+    with stages("first"):
+        jax.block_until_ready(jax.jit(lambda x: jax.numpy.sin(x) @ x.T)(jax.numpy.ones((5, 7))))
+    with stages("second"):
+        time.sleep(0.05)
+    elapsed = time.perf_counter() - start
+    seconds = stages.seconds
+    assert heard == ["first", "second"]
+    assert list(seconds) == ["before", "first", "second", "compile"]
+    assert seconds["before"] == 2.0
+    assert seconds["compile"] > 1.0
+    assert 0.05 <= seconds["second"] < 2.0
+    assert -0.5 < sum(seconds.values()) - 3.0 - elapsed < 0.01
+
+
+@pytest.fixture
+def blank_heads(monkeypatch):
+    """Sheets without heads: drawing them is tested elsewhere and takes its time."""
+
+    def blank(views, faces, *, height, width, frame):
+        return np.full((height, width * len(views), 3), 255, np.uint8)
+
+    for room in ("_sheet", "_panels"):
+        monkeypatch.setattr(f"diverse3d.show.{room}.render_row", blank)
+
+
+def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_head, key, blank_heads):
+    from diverse3d._api import complete, observe_mesh
+    from diverse3d.diversify import DiversifyConfig
+    from diverse3d.show import contact_sheet
+
+    truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + 0.5))
+    visible = truth[:, 1] > -0.02
+    seen = observe_mesh(truth, head=tiny_head, visible=visible)
+    config = DiversifyConfig(contraction=0.9)
+    result = complete(seen, head=tiny_head, n=26, method="posterior", key=key, noise="exact", config=config)
+    assert result.vertices.shape == (26, tiny_head.n_vertices, 3)
+    numbers = result.metrics(truth)
+    assert set(result.metrics()) < set(numbers)
+    assert numbers["asd_o"] > numbers["asd_v"] >= 0
+    assert result.save(tmp_path / "out") == tmp_path / "out"
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["seed"] == 20240229
+    assert record["configuration"]["diversify"]["contraction"] == 0.9
+    assert record["head"] == {"name": "tiny", "sha256": None}
+    assert {"prepare", "fit", "complete", "draw", "write", "compile"} == set(record["seconds"])
+    with np.load(tmp_path / "out" / "input.npz", allow_pickle=False) as given:
+        np.testing.assert_array_equal(given["visible"], visible)
+        np.testing.assert_array_equal(given["vertices"], np.where(visible[:, None], truth, 0))
+    with pytest.raises(InputError, match="already holds a result"):
+        result.save(tmp_path / "out")
+    # A sheet shows 24 heads at most: five rows, as many as 24 need.
+    with_all = contact_sheet(seen, result.fit, np.asarray(result.faces), result)
+    alone = contact_sheet(seen, result.fit, np.asarray(result.faces))
+    assert with_all.width == alone.width == 1620
+    assert (with_all.height - alone.height) // 204 == 5
