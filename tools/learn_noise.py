@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 
-from diverse3d.fit import fit, learn_noise, noise_arrays, prepare
+from diverse3d.fit import FitProblem, fit, learn_noise, noise_arrays, prepare
 from diverse3d.fit._align import kabsch
 from diverse3d.fit._noise import LEARNT_NOISE
 from diverse3d.head import HeadModel, load_head
@@ -22,6 +22,9 @@ from diverse3d.observe import Observation, Photo, correlated_error
 from diverse3d.raster import facing_camera
 
 INTEROCULAR_PX = 150.0
+RANKS = {"exact": 24, "realistic": 48, "photo": 24}
+"""Patterns kept a setting."""
+
 LANDMARK_ERROR = 0.012
 """Detection error of a landmark, as a share of the inter-ocular distance: what the detector shows on real photos."""
 
@@ -55,10 +58,38 @@ def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generato
     return Observation(photo=photo, mesh=None, source="simulated", sha256="")
 
 
+def truncation(problem: FitProblem, truths: np.ndarray, approximations: np.ndarray) -> np.ndarray:
+    """What the components can't express."""
+    del problem
+    return truths - approximations
+
+
+def simulated(problem: FitProblem, truths: np.ndarray, approximations: np.ndarray) -> np.ndarray:
+    """That, and a simulated fit error."""
+    keys = jax.random.split(jax.random.key(1), len(truths))
+    return truths - approximations + np.stack([correlated_error(problem.head, key=key) for key in keys])
+
+
+def from_landmarks(problem: FitProblem, truths: np.ndarray, approximations: np.ndarray) -> np.ndarray:
+    """Errors of stage 1 from landmarks alone; a third of the heads is enough for this slow setting."""
+    errors, rng, faces = [], np.random.default_rng(2), problem.head.faces
+    for truth, approximation in list(zip(truths, approximations, strict=True))[: max(len(truths) // 3, 1)]:
+        at = fit(landmark_photo(problem.head, truth, rng), problem)
+        front = facing_camera(at.vertices_m, faces)
+        fitted = np.asarray(at.vertices_m, np.float64)
+        turn, shift = kabsch(fitted, approximation, front)
+        # Vertices that no photo shows say nothing about the noise of those that one does.
+        errors.append((fitted @ turn.T + shift - approximation) * front[:, None])
+    return np.stack(errors)
+
+
+ERRORS = {"exact": truncation, "realistic": simulated, "photo": from_landmarks}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=int, default=200)
-    parser.add_argument("--rank", type=int, default=24)
+    parser.add_argument("--settings", nargs="+", choices=RANKS, default=list(RANKS), help="others in OUT are kept")
     parser.add_argument("--out", type=Path, default=LEARNT_NOISE)
     options = parser.parse_args()
 
@@ -66,27 +97,15 @@ def main() -> None:
     problem = prepare(head)
     truths = np.asarray(split("validation", options.heads).vertices, np.float64)
     approximations = best_approximation(head, truths)
-    truncation = truths - approximations
-    keys = jax.random.split(jax.random.key(1), options.heads)
-    simulated = np.stack([correlated_error(head, key=key) for key in keys])
-    from_landmarks = []
-    rng = np.random.default_rng(2)
-    # A third of the heads is enough for the slow setting.
-    for truth, approximation in list(zip(truths, approximations, strict=True))[: max(options.heads // 3, 1)]:
-        at = fit(landmark_photo(head, truth, rng), problem)
-        front = facing_camera(at.vertices_m, head.faces)
-        fitted = np.asarray(at.vertices_m, np.float64)
-        turn, shift = kabsch(fitted, approximation, front)
-        # Vertices that no photo shows say nothing about the noise of those that one does.
-        from_landmarks.append((fitted @ turn.T + shift - approximation) * front[:, None])
-    errors = {"exact": truncation, "realistic": truncation + simulated, "photo": np.stack(from_landmarks)}
-    arrays = {}
-    for name, error in errors.items():
-        noise = learn_noise(error, rank=options.rank, name=name, dtype=head.dtype)
+    arrays = load_file(options.out) if options.out.is_file() else {}
+    arrays = {name: array for name, array in arrays.items() if name.startswith(head.sha256)}
+    for name in options.settings:
+        error = ERRORS[name](problem, truths, approximations)
+        noise = learn_noise(error, rank=RANKS[name], name=name, dtype=head.dtype)
         arrays |= noise_arrays(noise, head.sha256)
         size = 1e3 * np.sqrt((error**2).sum(2).mean())
         left = 1e3 * float(np.sqrt(3 * np.mean(np.asarray(noise.sigma_m) ** 2)))
-        print(f"{name}: {size:.3f} mm RMS a vertex, of which {left:.3f} mm independent beside {options.rank} patterns")
+        print(f"{name}: {size:.3f} mm RMS a vertex, of which {left:.3f} mm independent beside {RANKS[name]} patterns")
     save_file(arrays, options.out)
 
 

@@ -75,9 +75,7 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     jacobian = jax.jacfwd(observed)(start) * weight[:, None]
     seen = jnp.sum(fit.visible.astype(head.dtype))
     rigid_root = jnp.where(seen < 3, _PINNED_PRECISION, _RIGID_PRECISION).astype(head.dtype)
-    root = jnp.concatenate(
-        [jnp.ones(count, head.dtype), jnp.full(6, rigid_root), jnp.ones(rank, head.dtype)]
-    )
+    root = jnp.concatenate([jnp.ones(count, head.dtype), jnp.full(6, rigid_root), jnp.ones(rank, head.dtype)])
     innovation = weight * (fit.held_m.reshape(-1) - observed(start))
     stacked = jnp.concatenate([jacobian, jnp.diag(root)])
     target = jnp.concatenate([innovation, -root * start])
