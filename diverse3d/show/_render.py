@@ -129,7 +129,8 @@ def _shade(
     lamp = jnp.asarray(np.stack([_LAMP] * 3, axis=1), jnp.float32)
     light = jnp.maximum(shade(pixel[..., 3:], normal, lamp), 0.0)
     a, b, c = (upright[faces[:, i], :2] for i in range(3))
-    outside = jnp.cross(b - a, c - a) > 0
+    u, v = b - a, c - a
+    outside = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0] > 0
     light = light * jnp.where(outside[jnp.maximum(fragments.face, 0)], 1.0, _BACK)[..., None]
     coverage = (fragments.face >= 0).astype(jnp.float32)[..., None]
     return light * coverage, coverage
