@@ -9,7 +9,7 @@ from .. import _api, show
 from .._errors import InputError
 from ..diversify import DiversifyConfig, get_method
 from ..diversify._complete import check_count
-from ..fit import FitConfig, load_noise, prepare
+from ..fit import FitConfig, check_noise, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head
 from ..observe import MESH_SUFFIXES, Observation, check_region, observe_mesh, observe_photo
@@ -35,7 +35,7 @@ def run_complete(command: Complete) -> int:
             head = load_head(command.head)
         check_count(command.n, method.head(head), method, config)
         if command.noise is not None:
-            load_noise(head, command.noise)
+            check_noise(command.noise)
         with stages("observe"):
             seen = observe(command, head)
         result = _api.complete(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from .._errors import InputError
-from ..fit import Fit, FitConfig, FitProblem, NoiseModel, fit, load_noise, prepare
+from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare
 from ..head import HeadModel
 from ..observe import Observation
 from ._completions import Completions, sample_results
@@ -41,10 +41,14 @@ def complete(
     problem = head if isinstance(head, FitProblem) else prepare(chosen.head(head))
     model = problem.head
     check_count(n, model, chosen, config)
+    if isinstance(noise, str):
+        check_noise(noise)
     at = fit(seen, problem, fit_config) if fitted is None else fitted
-    if chosen.closed_form and belief is None:
+    if not chosen.closed_form:
+        belief = None
+    elif belief is None:
         belief = believe(seen, model, at, noise)
-    samples = chosen.run(model, at, belief if chosen.closed_form else None, n, config, key=key)
+    samples = chosen.run(model, at, belief, n, config, key=key)
     vertices, results = sample_results(samples.vertices_m, at, 1e-3 * config.visible_tolerance_mm)
     return Completions(
         vertices=at.to_world(vertices),
@@ -57,7 +61,7 @@ def complete(
         fit=at,
         seen=seen,
         method=method,
-        noise=belief.noise if chosen.closed_form and belief is not None else "none",
+        noise="none" if belief is None else belief.noise,
     )
 
 

@@ -8,6 +8,7 @@ from ._fit import FitReport as FitReport
 from ._fit import fit as fit
 from ._fit import prepare as prepare
 from ._noise import NoiseModel as NoiseModel
+from ._noise import check_noise as check_noise
 from ._noise import isotropic_noise as isotropic_noise
 from ._noise import learn_noise as learn_noise
 from ._noise import load_noise as load_noise

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from safetensors.numpy import load_file
+from safetensors import safe_open
 
 from .._errors import InputError
 from .._suggest import nearest
@@ -31,23 +31,29 @@ class NoiseModel(eqx.Module):
     """Name of the setting."""
 
 
+def check_noise(name: str) -> None:
+    """Raise `InputError` unless `name` is a noise setting."""
+    if name not in DEFAULT_SIGMA_MM:
+        raise InputError(f"There is no noise setting '{name}'{nearest(name, DEFAULT_SIGMA_MM)}.")
+
+
 def load_noise(head: HeadModel, name: str) -> NoiseModel:
     """The noise model `name` for a head: the learnt one for the embedded head, else an isotropic one.
 
     Raises `InputError` for an unknown name.
     """
-    if name not in DEFAULT_SIGMA_MM:
-        raise InputError(f"There is no noise setting '{name}'{nearest(name, DEFAULT_SIGMA_MM)}.")
+    check_noise(name)
     if LEARNT_NOISE.is_file():
-        arrays = load_file(LEARNT_NOISE)
-        if f"{head.sha256}/{name}/sigma" in arrays and arrays[f"{head.sha256}/{name}/sigma"].shape == (
-            head.n_vertices,
-        ):
-            factors = arrays[f"{head.sha256}/{name}/factors"].astype(np.float32)
-            scale = arrays[f"{head.sha256}/{name}/factor_scale"]
+        # Only the setting asked for is read, out of all that the file holds.
+        with safe_open(LEARNT_NOISE, framework="numpy") as file:
+            learnt = f"{head.sha256}/{name}/sigma" in file.keys()  # noqa: SIM118 (the file is no mapping)
+            parts = ("sigma", "factors", "factor_scale")
+            arrays = [file.get_tensor(f"{head.sha256}/{name}/{part}") for part in parts] if learnt else []
+        if learnt and arrays[0].shape == (head.n_vertices,):
+            sigma, factors, scale = arrays
             return NoiseModel(
-                sigma_m=jnp.asarray(arrays[f"{head.sha256}/{name}/sigma"], head.dtype),
-                factors_m=jnp.asarray(factors * scale[:, None, None], head.dtype),
+                sigma_m=jnp.asarray(sigma, head.dtype),
+                factors_m=jnp.asarray(factors.astype(np.float32) * scale[:, None, None], head.dtype),
                 name=name,
             )
     return isotropic_noise(head, 1e-3 * DEFAULT_SIGMA_MM[name], name)

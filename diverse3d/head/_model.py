@@ -11,8 +11,6 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ._rotation import rotation_matrix
 
-GLOBAL, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
-
 
 class HeadParameters(eqx.Module):
     """One head's parameters; batch by `jax.vmap`."""
@@ -160,9 +158,7 @@ class HeadModel(eqx.Module):
         x, y, z = _planes(rest.T)
         return jnp.stack([m[i] * x + m[i + 1] * y + m[i + 2] * z + m[i + 3] for i in (0, 4, 8)], axis=1)
 
-    def _joint_transforms(
-        self, rotations: Float[Array, "J 3 3"], joints: Float[Array, "J 3"]
-    ) -> Float[Array, "J 3 4"]:
+    def _joint_transforms(self, rotations: Float[Array, "J 3 3"], joints: Float[Array, "J 3"]) -> Float[Array, "J 3 4"]:
         """World transform of each joint's bone, [turn | shift] with x ↦ turn·x + shift, along the joint tree."""
         shifts = joints - jnp.sum(rotations * joints[:, None, :], axis=2)
         local = jnp.unstack(jnp.concatenate([rotations, shifts[:, :, None]], axis=2))
