@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .speed import Contestants
 
 BATCHES = (1, 16, 64)
+STEPS = 20
+"""Gradient steps of the loop case: how a fit calls the head."""
+STEP_SIZE = 1e-6
 
 
 def cases() -> Iterator[tuple[str, "Contestants"]]:
@@ -28,15 +31,28 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
         usual, matched = UsualHead(head, regressor), MatchedHead(head)
         for batch in BATCHES:
             yield f"head/{name}/batch {batch}", contestants(head, usual, matched, batch)
+        yield f"head/{name}/batch 1 in a loop", loop_contestants(head, usual, matched)
 
 
-@jax.jit
-def _ours(head: HeadModel, parameters: HeadParameters, weight: jax.Array):
+def _loss_and_gradient(head: HeadModel, parameters: HeadParameters, weight: jax.Array):
     def loss(at: HeadParameters) -> jax.Array:
         vertices = head(at) if at.coefficients.ndim == 1 else jax.vmap(head)(at)
         return jnp.sum(vertices * weight)
 
     return jax.value_and_grad(loss)(parameters)
+
+
+_ours = jax.jit(_loss_and_gradient)
+
+
+@jax.jit
+def _our_descent(head: HeadModel, parameters: HeadParameters, weight: jax.Array):
+    def step(at: HeadParameters, _: None):
+        loss, gradient = _loss_and_gradient(head, at, weight)
+        return jax.tree.map(lambda x, slope: x - STEP_SIZE * slope, at, gradient), loss
+
+    end, losses = jax.lax.scan(step, parameters, None, length=STEPS)
+    return losses[-1], end
 
 
 def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: int) -> "Contestants":
@@ -63,6 +79,38 @@ def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: 
         return call
 
     forms = {"ours": ours, "usual": theirs(usual), "matched": theirs(matched)}
+    check_same(forms)
+    return forms
+
+
+def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) -> "Contestants":
+    """`STEPS` steps of gradient descent on one head: the last loss and where the parameters end."""
+    rng = np.random.default_rng(0)
+    shapes = [(1, head.n_components), (1, head.n_joints, 3), (1, 3)]
+    values = [(0.5 * rng.standard_normal(shape)).astype(np.float32) for shape in shapes]
+    weight = rng.standard_normal((1, head.n_vertices, 3)).astype(np.float32)
+    parameters, ours_weight = HeadParameters(*(jnp.asarray(value[0]) for value in values)), jnp.asarray(weight[0])
+    torch_weight = torch.from_numpy(weight)
+
+    def theirs(form):
+        def call():
+            leaves = [torch.from_numpy(value.copy()).requires_grad_() for value in values]
+            for _ in range(STEPS):
+                loss = (form(*leaves) * torch_weight).sum()
+                loss.backward()
+                with torch.no_grad():
+                    for leaf in leaves:
+                        leaf -= STEP_SIZE * leaf.grad
+                        leaf.grad = None
+            return loss.detach(), [leaf.detach() for leaf in leaves]
+
+        return call
+
+    forms = {
+        "ours": lambda: jax.block_until_ready(_our_descent(head, parameters, ours_weight)),
+        "usual": theirs(usual),
+        "matched": theirs(matched),
+    }
     check_same(forms)
     return forms
 
