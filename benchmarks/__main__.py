@@ -33,6 +33,8 @@ class Options:
     """How many times each random method runs on each head."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods of the table of methods; map and posterior are the references and always run."""
+    head: Path | None = None
+    """Head file for the quality suite, its heads drawn from its own prior; the embedded head if not given."""
     baseline: Path = BASELINE
     """Baseline file."""
     gate: bool = False
@@ -55,6 +57,8 @@ def run(options: Options, console: Console | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 140) if console is None else console
     if options.heads < 1 or options.seeds < 1:
         raise InputError("--heads and --seeds must be at least 1.")
+    if options.head is not None and options.suite != "quality":
+        raise InputError("--head is for the quality suite; run `python -m benchmarks quality --head FILE`.")
     for method in options.methods:
         get_method(method)
     options.out.mkdir(parents=True, exist_ok=True)

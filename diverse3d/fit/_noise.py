@@ -6,9 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .._errors import InputError
+from .._limits import one_line
 from .._suggest import nearest
 from ..head import HeadModel
 
@@ -45,10 +46,13 @@ def load_noise(head: HeadModel, name: str) -> NoiseModel:
     check_noise(name)
     if LEARNT_NOISE.is_file():
         # Only the setting asked for is read, out of all that the file holds.
-        with safe_open(LEARNT_NOISE, framework="numpy") as file:
-            learnt = f"{head.sha256}/{name}/sigma" in file.keys()  # noqa: SIM118 (the file is no mapping)
-            parts = ("sigma", "factors", "factor_scale")
-            arrays = [file.get_tensor(f"{head.sha256}/{name}/{part}") for part in parts] if learnt else []
+        try:
+            with safe_open(LEARNT_NOISE, framework="numpy") as file:
+                learnt = f"{head.sha256}/{name}/sigma" in file.keys()  # noqa: SIM118 (the file is no mapping)
+                parts = ("sigma", "factors", "factor_scale")
+                arrays = [file.get_tensor(f"{head.sha256}/{name}/{part}") for part in parts] if learnt else []
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{LEARNT_NOISE} is damaged ({one_line(error)}); reinstall the package.") from error
         if learnt and arrays[0].shape == (head.n_vertices,):
             sigma, factors, scale = arrays
             return NoiseModel(

@@ -15,11 +15,28 @@ LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
 """Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
 
 
+def fitted_points(head: HeadModel, landmarks68: SurfacePoints) -> tuple[SurfacePoints, np.ndarray]:
+    """Points of a head that photos are fitted to, and which of mediapipe's 468 they are.
+
+    The dense ones, and those of the 68 that are none of them: FLAME's dense embedding has no jaw line.
+    """
+    sparse_index = np.array(IBUG68_FROM_MEDIAPIPE)
+    if head.landmarks_dense is None:
+        return landmarks68, sparse_index
+    dense_index = np.asarray(head.landmarks_dense_index)
+    missing = np.flatnonzero(~np.isin(sparse_index, dense_index))
+    points = SurfacePoints(
+        jnp.concatenate([head.landmarks_dense.corners, landmarks68.corners[missing]]),
+        jnp.concatenate([head.landmarks_dense.barycentric, landmarks68.barycentric[missing]]),
+    )
+    return points, np.concatenate([dense_index, sparse_index[missing]])
+
+
 def landmark_head(head: HeadModel) -> LandmarkHead | None:
     """The head restricted to the vertices that carry landmarks; None where it has none."""
     if head.landmarks68 is None:
         return None
-    dense = head.landmarks68 if head.landmarks_dense is None else head.landmarks_dense
+    dense, _ = fitted_points(head, head.landmarks68)
     corners = np.concatenate([np.asarray(dense.corners), np.asarray(head.landmarks68.corners)])
     kept, index = np.unique(corners, return_inverse=True)
     local = jnp.asarray(index.reshape(corners.shape), jnp.int32)
@@ -33,10 +50,8 @@ def landmark_head(head: HeadModel) -> LandmarkHead | None:
 
 def photo_target(photo: Photo, points: LandmarkHead, head: HeadModel) -> PhotoTarget:
     """Landmarks in pixels with weights, and the closed-form pose of the mean head."""
-    if head.landmarks_dense_index is None:
-        dense_index = np.array(IBUG68_FROM_MEDIAPIPE)
-    else:
-        dense_index = np.asarray(head.landmarks_dense_index)
+    assert head.landmarks68 is not None, "a head with landmarks was asked for"
+    _, dense_index = fitted_points(head, head.landmarks68)
     sparse_index = np.array(IBUG68_FROM_MEDIAPIPE)
     dense_px, sparse_px = photo.landmarks_px[dense_index], photo.landmarks_px[sparse_index]
     weight = photo.landmark_visible[dense_index].astype(np.float64)

@@ -8,4 +8,5 @@ from ._model import HeadModel as HeadModel
 from ._model import HeadParameters as HeadParameters
 from ._model import LocalModel as LocalModel
 from ._model import SurfacePoints as SurfacePoints
+from ._prior import sample_head as sample_head
 from ._rotation import rotation_matrix as rotation_matrix

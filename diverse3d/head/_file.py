@@ -2,30 +2,29 @@
 
 import functools
 import hashlib
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from safetensors.numpy import load as load_safetensors
 
 from .._errors import InputError
+from .._limits import Limits, read_bytes
+from .._safetensors import parse_safetensors
 from ._model import HeadModel, LocalModel, SurfacePoints
 
 EMBEDDED_HEAD = Path(__file__).parents[1] / "assets" / "head.safetensors"
 
-MAX_HEAD_BYTES = 1 << 30
-"""A head file larger than this is refused unread."""
+_LARGEST = 1e9
+"""Numbers beyond this are none of a head's, and would overflow in single precision."""
 
 
 def load_head(path: str | Path | None = None, *, dtype: DTypeLike | None = None) -> HeadModel:
     """The embedded head, or the head file at `path`.
 
     Arrays come in `dtype`, by default jax's default floating-point type. Raises `InputError` for anything that is
-    not a sound head file.
+    not a sound head file, or is beyond the limits (docs/limits.md).
     """
     resolved = Path(path) if path is not None else EMBEDDED_HEAD
     arrays, metadata, digest = _read(resolved)
@@ -41,14 +40,11 @@ def head_metadata(path: str | Path | None = None) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _read_cached(path: Path, _stamp: tuple[int, int]) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
-    data = path.read_bytes()
-    try:
-        arrays = load_safetensors(data)
-        (header_size,) = struct.unpack("<Q", data[:8])
-        metadata = json.loads(data[8 : 8 + header_size]).get("__metadata__", {})
-    except Exception as error:  # safetensors raises its own type for every kind of damage
-        raise InputError(f"{path} is not a safetensors head file ({error}).") from None
+def _read_cached(
+    path: Path, _stamp: tuple[int, int], limits: Limits
+) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+    data = read_bytes(path, "head_bytes", limits)
+    arrays, metadata = parse_safetensors(data, str(path), limits, what="head file")
     return arrays, metadata, hashlib.sha256(data).hexdigest()
 
 
@@ -56,9 +52,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
     if not path.is_file():
         raise InputError(f"There is no head file at {path}; leave --head out to use the embedded head.")
     status = path.stat()
-    if status.st_size > MAX_HEAD_BYTES:
-        raise InputError(f"{path} is {status.st_size >> 20} MiB; head files above 1024 MiB are refused.")
-    return _read_cached(path, (status.st_mtime_ns, status.st_size))
+    return _read_cached(path, (status.st_mtime_ns, status.st_size), Limits.from_environment())
 
 
 def head_from_arrays(
@@ -70,17 +64,23 @@ def head_from_arrays(
     expression components, without skinning weights the head moves as one rigid piece, without a joint regressor it
     turns about its centroid. Raises `InputError` naming the array that is wrong.
     """
+    limits = Limits.from_environment()
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     for required in ("template", "faces", "identity_basis"):
         if required not in arrays:
             raise InputError(f"array '{required}' is missing.")
     for key, array in arrays.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise InputError(f"array '{key}' holds values that are not finite.")
+        if np.asarray(array).dtype.kind not in "biuf":
+            raise InputError(f"array '{key}' has type {array.dtype}; numbers are needed.")
+        finite = np.isfinite(array).all()
+        if not finite or (np.size(array) and max(-float(np.min(array)), float(np.max(array))) > _LARGEST):
+            raise InputError(f"array '{key}' holds values that are not finite, or beyond {_LARGEST:g}.")
     template = np.asarray(arrays["template"], np.float64)
     if template.ndim != 2 or template.shape[1] != 3 or template.shape[0] < 4:
         raise InputError(f"array 'template' has shape {template.shape}; [vertices, 3] is needed.")
     count = template.shape[0]
+    if count > limits.head_vertices:
+        raise limits.exceeded("head_vertices", f"array 'template' has {count} rows, more")
     faces = _indices(arrays, "faces", count, width=3)
 
     identity = _components(arrays, "identity", count)
@@ -89,6 +89,8 @@ def head_from_arrays(
     prior_mean = _shaped(arrays, "prior_mean", (components.shape[0],), np.zeros(components.shape[0]))
 
     tree = np.asarray(arrays.get("joint_parents", [-1]))
+    if tree.size > limits.head_joints:
+        raise limits.exceeded("head_joints", f"array 'joint_parents' has {tree.size} values, more")
     parents = tuple(int(p) for p in tree.ravel())
     sound = tree.ndim == 1 and np.issubdtype(tree.dtype, np.integer) and parents[:1] == (-1,)
     if not sound or any(not 0 <= p < j for j, p in enumerate(parents[1:], start=1)):
@@ -150,11 +152,16 @@ def head_from_arrays(
 
 def _components(arrays: Mapping[str, np.ndarray], kind: str, count: int) -> np.ndarray:
     """Components [K,V,3] in metres a standard deviation: the stored basis times its scale."""
-    basis = np.asarray(arrays.get(f"{kind}_basis", np.zeros((0, count, 3))), np.float32)
+    basis = _at_least_single(arrays.get(f"{kind}_basis", np.zeros((0, count, 3), np.float32)))
     if basis.ndim != 3 or basis.shape[1:] != (count, 3):
         raise InputError(f"array '{kind}_basis' has shape {basis.shape}; [components, {count}, 3] is needed.")
     scale = _shaped(arrays, f"{kind}_scale", (len(basis),), np.ones(len(basis)))
-    return basis * scale[:, None, None].astype(np.float32)
+    return basis * scale[:, None, None].astype(basis.dtype)
+
+
+def _at_least_single(array: np.ndarray) -> np.ndarray:
+    """Half precision is for the disk; double is kept, so that an imported head is the original to the last digit."""
+    return array if array.dtype == np.float64 else np.asarray(array, np.float32)
 
 
 def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> tuple[dict, dict]:
@@ -165,7 +172,7 @@ def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> 
         regions[name] = jnp.asarray(vertices, jnp.int32)
         if f"region/{name}/basis" not in arrays:
             continue
-        basis = np.asarray(arrays[f"region/{name}/basis"], np.float32)
+        basis = _at_least_single(arrays[f"region/{name}/basis"])
         if basis.ndim != 3 or basis.shape[1:] != (len(vertices), 3):
             raise InputError(f"array 'region/{name}/basis' has shape {basis.shape}; [k, {len(vertices)}, 3] is needed.")
         scale = _shaped(arrays, f"region/{name}/scale", (len(basis),), np.ones(len(basis)))
@@ -173,7 +180,7 @@ def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> 
         local_models[name] = LocalModel(
             vertices=regions[name],
             mean_m=jnp.asarray(mean, dtype),
-            components_m=jnp.asarray(basis * scale[:, None, None].astype(np.float32), dtype),
+            components_m=jnp.asarray(basis * scale[:, None, None].astype(basis.dtype), dtype),
         )
     return regions, local_models
 

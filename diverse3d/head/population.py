@@ -118,7 +118,7 @@ def _read(path: Path) -> Population:
             couplings=tuple(sorted((str(name), int(row)) for name, row in couplings.items())),
             **{name: jnp.asarray(value) for name, value in table.items()},
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a population file of this version ({error})") from error
 
 

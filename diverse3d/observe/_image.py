@@ -1,20 +1,21 @@
 """Pictures in and out, safely: known formats only, declared sizes checked before anything is decoded."""
 
 import contextlib
+import dataclasses
+import io
 import os
-import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from diverse3d._errors import InputError
+from .._errors import InputError
+from .._limits import Limits, one_line, read_bytes
 
-MAX_PIXELS = 100_000_000
 MAX_SIDE = 2048
+"""Longer side of a picture as it is processed."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _MASK_THRESHOLD = 128
@@ -29,22 +30,13 @@ _UPRIGHT_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's readers raise on damaged files.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-)
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+_TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 322, 323
 
 
 def read_photo(
-    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
+    path: str | os.PathLike[str], *, max_pixels: int | None = None, max_side: int = MAX_SIDE
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture as upright sRGB.
 
@@ -52,10 +44,10 @@ def read_photo(
     and every other piece of metadata, colour profiles included, is ignored. Transparency is laid over white.
     A picture whose longer side exceeds `max_side` pixels is scaled down to it.
 
-    Raises `InputError` when there is no such file, it is no picture, is damaged, or declares more than
-    `max_pixels`.
+    Raises `InputError` when there is no such file, it is no picture, is damaged, or is beyond the limits
+    (docs/limits.md), of which `max_pixels` replaces one.
     """
-    image = _flatten(_read(Path(path), max_pixels), "white", path)
+    image = _read(Path(path), max_pixels, "white")
     longest = max(image.size)
     if longest > max_side:
         size = tuple(max(round(side * max_side / longest), 1) for side in image.size)
@@ -64,14 +56,14 @@ def read_photo(
 
 
 def read_mask(
-    path: str | os.PathLike[str], shape_hw: tuple[int, int], *, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str], shape_hw: tuple[int, int], *, max_pixels: int | None = None
 ) -> Bool[np.ndarray, "height width"]:
     """Reads which pixels of a picture of `shape_hw` are hidden: those where the mask is white (128 or more).
 
     A mask of another size is fitted by nearest neighbours if its aspect agrees within 1 %. Transparent parts
     hide nothing. Raises `InputError` as `read_photo` does, and when the aspect differs.
     """
-    values = np.array(_flatten(_read(Path(path), max_pixels), "black", path).convert("L"))
+    values = np.array(_read(Path(path), max_pixels, "black").convert("L"))
     (height, width), (to_height, to_width) = values.shape, shape_hw
     if abs(width * to_height / (height * to_width) - 1.0) > _ASPECT_TOLERANCE:
         raise InputError(
@@ -105,42 +97,88 @@ def write_png(
         raise InputError(f"Can't write {path}: {error.strerror or error}.") from error
 
 
-def _read(path: Path, max_pixels: int) -> Image.Image:
-    """Decodes the first frame and turns it upright; size and format are checked before that."""
-    if not path.exists():
-        raise InputError(f"There is no file {path}.")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file: give the path of one picture.")
+def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
+    """The first frame, upright, as opaque 8-bit RGB; size and format are checked before it is decoded."""
+    limits = Limits.from_environment()
+    if max_pixels is not None:
+        limits = dataclasses.replace(limits, image_pixels=max_pixels)
+    data = read_bytes(path, "image_bytes", limits)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size limit only warns; ours, below, decides
-            with Image.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise _too_large(path, max_pixels)
+            warnings.simplefilter("ignore")  # Pillow's own size limit only warns; ours decides
+            _check_before_opening(data, path, limits)
+            with Image.open(io.BytesIO(_without_texts(data)), formats=_FORMATS) as image:
+                _check_before_decoding(image, data, path, limits)
                 image.load()
-                return _upright(image)
-    except Image.DecompressionBombError:
-        raise _too_large(path, max_pixels) from None
-    except InputError:  # a ValueError, too
+                return _flatten(_upright(image), background, path)
+    except InputError:
         raise
+    except Image.DecompressionBombError:
+        raise _too_large(path, limits) from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture that can be read: give a {', '.join(_FORMATS)} file.") from None
-    except PermissionError:
-        raise InputError(f"{path} may not be read: check its permissions.") from None
-    except _DAMAGED as error:
-        raise InputError(f"The picture {path} is damaged or truncated ({error}): give an intact file.") from error
+    except MemoryError:
+        raise InputError(f"The picture {path} needs more memory than there is: scale it down first.") from None
+    except Exception as error:  # Pillow's parsers, on bytes that may be hostile, raise whatever they stumble over
+        wrong = one_line(error)
+        raise InputError(f"The picture {path} is damaged or truncated ({wrong}): give an intact file.") from None
 
 
-def _too_large(path: Path, max_pixels: int) -> InputError:
-    return InputError(
-        f"The picture {path} declares more than {max_pixels / 1e6:.0f} million pixels: scale it down first."
-    )
+def _check_before_opening(data: bytes, path: Path, limits: Limits) -> None:
+    """Sizes that Pillow allocates for as soon as it opens a file: a WebP picture's canvas."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return
+    kind, at = data[12:16], data[20:30].ljust(10, b"\0")
+    if kind == b"VP8X":
+        width, height = 1 + int.from_bytes(at[4:7], "little"), 1 + int.from_bytes(at[7:10], "little")
+    elif kind == b"VP8L":
+        packed = int.from_bytes(at[1:5], "little")
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    else:
+        width, height = (int.from_bytes(at[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+    if width * height > limits.image_pixels:
+        raise _too_large(path, limits)
+
+
+def _check_before_decoding(image: Image.Image, data: bytes, path: Path, limits: Limits) -> None:
+    """Sizes that the header declares: the picture's, one tile's, and how often a JPEG picture is gone over."""
+    if image.width * image.height > limits.image_pixels:
+        raise _too_large(path, limits)
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        width, height = tags.get(_TILE_WIDTH_TAG, 1), tags.get(_TILE_HEIGHT_TAG, 1)
+        if not (isinstance(width, int) and isinstance(height, int) and width * height <= limits.image_pixels):
+            raise _too_large(path, limits)
+    if data.count(b"\xff\xda") > limits.image_scans and image.format == "JPEG":
+        raise limits.exceeded("image_scans", f"The picture {path} has more")
+
+
+def _too_large(path: Path, limits: Limits) -> InputError:
+    return limits.exceeded("image_pixels", f"The picture {path} is to be scaled down first: it declares more")
+
+
+def _without_texts(data: bytes) -> bytes:
+    """A PNG file without its texts and colour profile, which may unpack to more than the picture; others as they are.
+
+    Texts that hold the orientation stay.
+    """
+    if not data.startswith(_PNG_MAGIC):
+        return data
+    kept, start = [_PNG_MAGIC], len(_PNG_MAGIC)
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        name = data[start + 4 : start + 8]
+        text = name in (b"tEXt", b"zTXt", b"iTXt") and not data.startswith(_PNG_ORIENTATION, start + 8)
+        if not text and name != b"iCCP":
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept)
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DAMAGED:  # unreadable metadata is no reason to refuse readable pixels
+    except Exception:  # Pillow's parsers again: unreadable metadata is no reason to refuse readable pixels
         orientation = 1
     turn = _UPRIGHT_BY_ORIENTATION.get(orientation) if isinstance(orientation, int) else None
     return image.copy() if turn is None else image.transpose(turn)

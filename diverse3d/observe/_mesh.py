@@ -1,6 +1,7 @@
 """A partial mesh in the head's topology → Observation."""
 
 import hashlib
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,22 @@ import numpy as np
 import trimesh
 
 from .._errors import InputError
+from .._limits import Limits, read_bytes
+from .._npz import read_npy, read_npz
 from ..head import HeadModel, load_head
+from ._gltf import read_gltf
+from ._mesh_file import Damaged, first_mark, lines_of, read_obj, read_off, visible_by
 from ._observation import Observation, PartialMesh
+from ._ply import read_ply
 
-MAX_MESH_BYTES = 512 << 20
-"""Mesh files larger than this are refused unread."""
+_READERS = {".ply": read_ply, ".obj": read_obj, ".off": read_off, ".glb": read_gltf, ".gltf": read_gltf}
 
-MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off", ".npz")
-"""Mesh files that keep one vertex a line; `.npz` holds `vertices` [V,3] and perhaps `visible` [V]."""
+MESH_SUFFIXES = (*_READERS, ".npz")
+"""Mesh files that keep the order of vertices; `.npz` holds `vertices` [V,3] and perhaps `visible` [V]."""
 
+_OTHER_SUFFIXES = (".stl", ".3mf", ".3ds", ".dae", ".fbx", ".blend", ".usdz", ".usd", ".vtk", ".vtp", ".wrl", ".x3d")
 _UNITS_M = (1.0, 0.1, 0.01, 0.001)
-_VISIBLE_NAMES, _HIDDEN_NAMES = ("visible", "visibility"), ("hidden", "occluded", "mask")
+_LARGEST = 1e12
 
 
 def observe_mesh(
@@ -30,11 +36,12 @@ def observe_mesh(
 ) -> Observation:
     """Observation from a partial mesh in the head's topology.
 
-    `mesh` is a path, a `trimesh.Trimesh`, or an array of vertices [V,3]; `head` is the embedded one if none is given.
+    `mesh` is a path (one of `MESH_SUFFIXES`: files that keep the order of vertices), a `trimesh.Trimesh`, or an array
+    of vertices [V,3]; `head` is the embedded one if none is given.
     Hidden vertices are marked by `visible` (bool [V]), by `hidden_file` (one 0/1 a vertex in .npy, .npz or text; 1
     hides), by a vertex attribute called visible, hidden, occluded or mask, or by NaN coordinates. Units from metres to
-    millimetres are recognised by size. Raises `InputError` for another vertex count, no faces, or NaN in a visible
-    vertex.
+    millimetres are recognised by size. Raises `InputError` for another vertex count, no faces, NaN in a visible
+    vertex, and files that are damaged or beyond the limits (docs/limits.md).
     """
     head = load_head() if head is None else head
     source = "mesh"
@@ -84,11 +91,13 @@ def _unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray, sou
         return 1.0
 
     def spread(points: np.ndarray) -> float:
-        return float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
 
     size = spread(vertices[visible])
-    if size <= 0:
-        raise InputError(f"{source}: all visible vertices lie in one point.")
+    if not 0 < size < _LARGEST:
+        where = "in one point" if size == 0 else "impossibly far apart"
+        raise InputError(f"{source}: all visible vertices lie {where}; give a mesh of a head.")
     ratio = spread(template_m[visible]) / size
     unit_m = min(_UNITS_M, key=lambda unit: abs(np.log(ratio / unit)))
     if not 0.5 < ratio / unit_m < 2.0:
@@ -99,50 +108,40 @@ def _unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray, sou
     return unit_m
 
 
+def refuse_other_meshes(path: Path) -> None:
+    """Raise `InputError` for a mesh in a format that is not read."""
+    if path.suffix.lower() in _OTHER_SUFFIXES:
+        raise InputError(
+            f"{path} is a mesh in a format that is not read: {', '.join(MESH_SUFFIXES)} are, since they keep the order "
+            "of vertices; save it as one of them, its vertices in the head's order."
+        )
+
+
 def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    if path.stat().st_size > MAX_MESH_BYTES:
-        raise InputError(f"{path} is larger than {MAX_MESH_BYTES >> 20} MiB; no mesh of a head is.")
-    if path.suffix.lower() == ".npz":
-        return _read_npz(path)
+    """Vertices of a mesh file, and which are visible if it says so."""
+    limits, suffix = Limits.from_environment(), path.suffix.lower()
+    if suffix == ".npz":
+        arrays = read_npz(path, limits)
+        if "vertices" not in arrays:
+            raise InputError(f"{path} holds no array 'vertices'.")
+        return _numbers(arrays["vertices"], str(path)), arrays.get("visible")
+    refuse_other_meshes(path)
+    if suffix not in _READERS:
+        raise InputError(f"{path} can't be read as a mesh by its name: give a {', '.join(MESH_SUFFIXES)} file.")
     try:
-        # maintain_order and process=False keep the file's vertices one for one.
-        loaded = trimesh.load(path, process=False, maintain_order=True, force="mesh")
-    except Exception as error:  # trimesh's readers raise whatever a damaged file makes them stumble over
-        raise InputError(f"{path} can't be read as a mesh ({type(error).__name__}: {error}).") from None
-    if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which casting and comparing complain of, is a NaN
+            vertices, visible, faces = _READERS[suffix](path, limits)
+    except Damaged as error:
+        raise InputError(f"{path} can't be read as a mesh: it {error}.") from None
+    if not faces:
         raise InputError(f"{path} holds no faces; a mesh in the head's topology is needed.")
-    return _from_trimesh(loaded, str(path))
-
-
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    arrays = _read_arrays(path)
-    if "vertices" not in arrays:
-        raise InputError(f"{path} holds no array 'vertices'.")
-    return _numbers(arrays["vertices"], str(path)), arrays.get("visible")
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a .npz file by name, or the one of a .npy file; no pickles, and sizes are checked before unpacking."""
-    try:
-        with path.open("rb") as file:  # ours to close: numpy leaves it open when the archive is damaged
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            unpacked = sum(entry.file_size for entry in loaded.zip.infolist())
-            if unpacked > MAX_MESH_BYTES:
-                raise InputError(f"{path} unpacks to {unpacked >> 20} MiB; no mesh of a head does.")
-            return {name: loaded[name] for name in loaded.files}
-    except InputError:
-        raise
-    except Exception as error:  # numpy, zipfile and zlib each raise their own for a damaged file
-        raise InputError(f"{path} can't be read as arrays without pickles ({error}).") from None
+    return vertices, visible
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:
     try:
-        return np.asarray(values, np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{what} holds values that are no numbers.") from None
 
@@ -168,25 +167,28 @@ def _from_trimesh(mesh: trimesh.Trimesh, source: str) -> tuple[np.ndarray, np.nd
     raw = mesh.metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
     attributes.update({name: raw[name] for name in (raw if isinstance(raw, dict) else raw.dtype.names or ())})
     vertices = np.asarray(mesh.vertices, np.float64)
-    for name, values in attributes.items():
-        if name.lower().lstrip("_") in _VISIBLE_NAMES + _HIDDEN_NAMES and np.size(values) == len(vertices):
-            marked = np.asarray(values).reshape(-1) > 0.5
-            return vertices, marked if name.lower().lstrip("_") in _VISIBLE_NAMES else ~marked
-    return vertices, None
+    mark = first_mark(name for name, values in attributes.items() if np.size(values) == len(vertices))
+    return vertices, None if mark is None else visible_by(mark, np.asarray(attributes[mark]).reshape(-1))
 
 
 def _read_marks(path: Path) -> np.ndarray:
     """The values of a mask file."""
     if not path.is_file():
         raise InputError(f"There is no mask file {path}.")
-    if path.stat().st_size > MAX_MESH_BYTES:
-        raise InputError(f"{path} is larger than {MAX_MESH_BYTES >> 20} MiB; no mask of a head is.")
-    if path.suffix.lower() in (".npy", ".npz"):
-        arrays = _read_arrays(path)
+    limits, suffix = Limits.from_environment(), path.suffix.lower()
+    if suffix == ".npy":
+        return read_npy(path, limits)
+    if suffix == ".npz":
+        arrays = read_npz(path, limits)
         if len(arrays) != 1:
             raise InputError(f"{path} holds {len(arrays)} arrays; one array of 0/1 a vertex is needed.")
         return next(iter(arrays.values()))
-    try:
-        return np.loadtxt(path)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} can't be read as one 0/1 a vertex ({error}).") from None
+    values = array("d")
+    for line in lines_of(read_bytes(path, "text_bytes", limits), path, limits):
+        try:
+            values.extend(float(word) for word in line.split(b"#")[0].split())
+        except ValueError:
+            raise InputError(f"{path} can't be read as one 0/1 a vertex: it has the line {line[:40]!r}.") from None
+        if len(values) > limits.mesh_elements:
+            raise limits.exceeded("mesh_elements", f"{path} holds more values")
+    return np.array(values)

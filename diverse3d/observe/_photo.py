@@ -12,6 +12,7 @@ from .._suggest import nearest
 from ._detector import observe_face
 from ._image import read_mask, read_photo
 from ._landmarks68 import IBUG68_FROM_MEDIAPIPE
+from ._mesh import refuse_other_meshes
 from ._observation import Observation, Photo
 from ._occluder import REGIONS, paint_occluder
 
@@ -31,6 +32,8 @@ def observe_photo(
     occluder (default: seed 0). Raises `InputError` for unreadable pictures, no face, or an unknown region.
     """
     source = Path(photo).name if isinstance(photo, str | Path) else "photo"
+    if isinstance(photo, str | Path):
+        refuse_other_meshes(Path(photo))
     rgb = read_photo(photo) if isinstance(photo, str | Path) else np.asarray(photo)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise InputError(f"The picture has shape {rgb.shape} and type {rgb.dtype}; uint8 [height, width, 3] is needed.")

@@ -17,6 +17,7 @@ from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
 from ..fit import Fit, FitConfig
 from ..head import HeadModel
+from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import Observation, write_png
 from ._archive import RECORD_NAME, npz_bytes, whole_folder, write_json
@@ -137,7 +138,10 @@ def save_fit(
     stages: Stages | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a fit alone: vertices and FLAME-style parameters, mesh, pictures and the record. As `save` otherwise."""
+    """Write a fit alone: vertices and parameters (for a FLAME head also as VHAP names them), mesh, pictures and record.
+
+    As `save` otherwise.
+    """
     stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
     faces, visible = np.asarray(head.faces), np.asarray(fit.visible)
     world = np.asarray(fit.to_world(fit.vertices_m), np.float32)
@@ -156,6 +160,8 @@ def save_fit(
                 "translation": np.asarray(parameters.translation_m, np.float32),
             }
             (folder / "fit.npz").write_bytes(npz_bytes(arrays))
+            if is_flame(head):
+                write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
             write_glb(folder / "fit.glb", world, faces, visibility_colours(visible))
             _write_input(folder, seen)
         record = _record(seen, fit, run, options)

@@ -1,0 +1,71 @@
+"""JSON from outside: size, depth and number of values are checked before it is parsed, and every number is finite."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from ._errors import InputError
+from ._limits import Limits, one_line, read_bytes
+
+# Strings (to pass over, with all that they hold; an unended one goes to the end) and what makes structure.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def read_json(path: Path, limits: Limits | None = None) -> Any:
+    """What a JSON file holds; raises `InputError` as `parse_json` does, and where there is no such file."""
+    limits = Limits.from_environment() if limits is None else limits
+    return parse_json(read_bytes(path, "json_bytes", limits), str(path), limits)
+
+
+def parse_json(data: bytes, name: str, limits: Limits, *, limit: str = "json_bytes") -> Any:
+    """What JSON text holds: tables, lists, text, finite numbers, whole numbers of 64 bits, true, false and null.
+
+    `name` says in messages what is read. Raises `InputError` for anything else, and for more than `limits` allow
+    (`limit` is the one on its size).
+    """
+    if len(data) > getattr(limits, limit):
+        raise limits.exceeded(limit, f"The JSON of {name} is larger")
+    _check_structure(data, name, limits)
+    try:
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        if _HALF_CHARACTER.search(data):
+            json.dumps(value, ensure_ascii=False).encode()  # half a character can't be written or printed again
+    except ValueError as error:  # also what decoding and encoding raise
+        raise InputError(f"{name} is not JSON that can be read ({one_line(error)}); give an intact file.") from None
+    return value
+
+
+def _check_structure(data: bytes, name: str, limits: Limits) -> None:
+    depth, values = 0, 1
+    for token in _TOKEN.finditer(data):
+        kind = data[token.start()]
+        if kind in b"[{":
+            depth += 1
+        elif kind in b"]}":
+            depth -= 1
+        if kind in b"[{,":
+            values += 1
+        if depth > limits.json_depth:
+            raise limits.exceeded("json_depth", f"{name} is nested deeper")
+        if values > limits.json_values:
+            raise limits.exceeded("json_values", f"{name} holds more")
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is out of range")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
+        raise ValueError(f"{text[:20]} is out of range")
+    return int(text)

@@ -1,0 +1,15 @@
+"""Training of a head's mesh VAEs (papers/004 §2.2; the residual model is ours)."""
+
+from ._job import SETTINGS as SETTINGS
+from ._job import Data as Data
+from ._job import Setting as Setting
+from ._job import folder_data as folder_data
+from ._job import head_data as head_data
+from ._job import population_data as population_data
+from ._job import train_head as train_head
+from ._residual import HeadCorrector as HeadCorrector
+from ._residual import Linearised as Linearised
+from ._residual import ResidualSource as ResidualSource
+from ._residual import linearise as linearise
+from ._residual import make_views as make_views
+from ._views import region_masks as region_masks

@@ -1,0 +1,209 @@
+"""Training of a head's mesh VAEs: data, model and loop put together; the weights written at the end."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import meshvae
+from meshvae import MeshSource, ModelConfig, Source, TrainConfig, Trained
+
+from .._errors import InputError
+from ..fit import load_noise
+from ..head import HeadModel
+from ..head.population import load_population, sample, split
+from ._residual import Mixture, ResidualSource, error_fields, linearise, make_views
+from ._views import region_masks
+
+Setting = Literal["exact", "realistic"]
+SETTINGS: tuple[Setting, ...] = ("exact", "realistic")
+RESIDUAL_SCALE_M = 1e-3
+"""Unit of residuals: about what the closed form leaves over."""
+_REFERENCE_HEADS = 512
+"""Training heads that the scale is measured on, and whose outlines the masks are taken from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where heads come from."""
+
+    draw_m: Callable[[int, PRNGKeyArray], Float[Array, "B V 3"]]
+    """(count, key) → vertices in metres."""
+    reference_m: Float[np.ndarray, "S V 3"]
+    """Some training heads."""
+    held_back_m: Float[np.ndarray, "H V 3"]
+    """Heads to validate on."""
+    text: str
+    """What they are, for the model card."""
+
+
+def population_data(head: HeadModel, *, validation: int) -> Data:
+    """An endless stream of the embedded head's population, and its validation split."""
+    population = load_population()
+    if population.base.shape[0] != head.n_vertices:
+        raise InputError(
+            f"The head '{head.name}' has no population of its own: name a folder of registered meshes with --data."
+        )
+
+    @jax.jit
+    def draw(keys: PRNGKeyArray) -> Float[Array, "B V 3"]:
+        return jax.vmap(lambda key: sample(population, key=key).vertices)(keys)
+
+    return Data(
+        draw_m=lambda count, key: draw(jax.random.split(key, count)),
+        reference_m=np.asarray(split("train", _REFERENCE_HEADS).vertices),
+        held_back_m=np.asarray(split("validation", validation).vertices),
+        text="heads drawn from the embedded head's population, new ones at every step; validation split held back",
+    )
+
+
+def head_data(head: HeadModel, *, validation: int) -> Data:
+    """Samples of a head's own prior: what a head has that comes with no population."""
+
+    @jax.jit
+    def draw(key: PRNGKeyArray, count: Array) -> Float[Array, "V 3"]:
+        z = jax.random.normal(jax.random.fold_in(key, count), (head.n_components,), head.dtype)
+        return head.shaped(head.prior_mean + z)
+
+    def many(count: int, key: PRNGKeyArray) -> Float[Array, "B V 3"]:
+        return jax.vmap(lambda i: draw(key, i))(jnp.arange(count))
+
+    train_key, held_key = jax.random.split(jax.random.key(1001))
+    return Data(
+        draw_m=many,
+        reference_m=np.asarray(many(_REFERENCE_HEADS, train_key)),
+        held_back_m=np.asarray(many(validation, held_key)),
+        text="samples of the head's own Gaussian prior, joints at rest, new ones at every step",
+    )
+
+
+def folder_data(head: HeadModel, folder: Path, *, by: str) -> Data:
+    """Registered meshes of a folder, split by subject or by expression."""
+    meshes, subjects, expressions = meshvae.read_meshes(folder, head.n_vertices)
+    kept, back = meshvae.split_by_subject(subjects, expressions, by=by)
+    draw = meshvae.from_array(meshes[kept])
+    return Data(
+        draw_m=draw,
+        reference_m=meshes[kept[:_REFERENCE_HEADS]],
+        held_back_m=meshes[back],
+        text=f"{len(kept)} registered meshes to train on and {len(back)} held back, split by {by}",
+    )
+
+
+def masked_source(head: HeadModel, data: Data, *, scale_m: float, masks: int, batch: int) -> MeshSource:
+    """Whole heads behind occluder regions and drawn shapes, in units of the scale."""
+    template = head.template_m
+    pool, _ = region_masks(head, data.reference_m, masks, key=jax.random.key(11))
+
+    def draw(count: int, key: PRNGKeyArray) -> Float[Array, "B V 3"]:
+        return (data.draw_m(count, key) - template[None]) / scale_m
+
+    return MeshSource(
+        draw=draw,
+        held_back=(data.held_back_m - np.asarray(template)) / np.float32(scale_m),
+        template=template / scale_m,
+        pool=pool,
+        batch=batch,
+    )
+
+
+def residual_source(
+    head: HeadModel,
+    data: Data,
+    *,
+    settings: tuple[Setting, ...],
+    scale_m: float,
+    views: int,
+    batch: int,
+    report: Callable[[str], None],
+) -> Mixture:
+    """Heads that were completed in closed form behind occluder regions, in each setting."""
+    sources = []
+    for number, setting in enumerate(settings):
+        noise = load_noise(head, setting)
+        linear = linearise(head, noise)
+        key = jax.random.fold_in(jax.random.key(12), number)
+        hidden, _ = region_masks(head, data.reference_m, views, front=setting == "realistic", key=key)
+        if not len(hidden):
+            raise InputError(f"The head '{head.name}' carries no landmarks, by which occluders are placed.")
+        held = max(1, views // 8)
+
+        def solved(done: int, of: int, setting: str = setting) -> None:
+            if done % 32 == 0 or done == of:
+                report(f"closed form, {setting}: {done} of {of} masks")
+
+        source = ResidualSource(
+            draw=data.draw_m,
+            held_back_m=data.held_back_m,
+            linear=linear,
+            views=make_views(linear, noise, hidden[held:], report=solved),
+            held_views=make_views(linear, noise, hidden[:held]),
+            errors_m=error_fields(head, setting),
+            template_m=head.template_m,
+            scale_m=scale_m,
+            residual_scale_m=RESIDUAL_SCALE_M,
+            batch=batch,
+        )
+        sources.append(source)
+    return Mixture(tuple(sources))
+
+
+def train_head(
+    head: HeadModel,
+    data: Data,
+    model: ModelConfig,
+    config: TrainConfig,
+    *,
+    out: Path,
+    settings: tuple[Setting, ...] = SETTINGS,
+    views: int = 256,
+    resume: bool = False,
+    half: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+    progress: Callable[[meshvae.Progress], None] = lambda progress: None,
+) -> Trained:
+    """Train a model for a head and write `out/weights.safetensors`, `curves.csv` and `curves.png`."""
+    template = np.asarray(head.template_m, np.float64)
+    scale_m = float(np.sqrt(((data.reference_m - template) ** 2).sum(2).mean()))
+    report("pooling levels")
+    hierarchy = meshvae.build_hierarchy(template, np.asarray(head.faces), method=model.hierarchy, strides=model.strides)
+    meshvae.check_memory(model, hierarchy, batch=config.batch)
+    source: Source
+    if model.kind == "masked":
+        source = masked_source(head, data, scale_m=scale_m, masks=views, batch=config.batch)
+    else:
+        source = residual_source(
+            head, data, settings=settings, scale_m=scale_m, views=views, batch=config.batch, report=report
+        )
+    network = meshvae.make_model(model, hierarchy, key=jax.random.key(config.seed))
+    surface = meshvae.make_surface(template / scale_m, np.asarray(head.faces), dtype=head.dtype)
+    report(f"training {meshvae.count_parameters(network):,} parameters; the first step compiles")
+    result = meshvae.train(network, source, config, surface=surface, out=out, resume=resume, report=progress)
+    card: dict[str, Any] = {
+        "head": head.name,
+        "head_sha256": head.sha256,
+        "data": data.text,
+        "settings": list(settings) if model.kind == "residual" else [],
+        "training": meshvae.training_record(config),
+        "steps": result.steps,
+        "seconds_of_the_last_run": round(result.seconds, 1),
+        "parameters": meshvae.count_parameters(network),
+        "validation": result.figures,
+        "unit": "validation distances are in units of the scale (masked) or of the residual scale",
+    }
+    trained = Trained(
+        model=result.model,
+        hierarchy=hierarchy,
+        template=template,
+        scale=scale_m,
+        residual_scale=RESIDUAL_SCALE_M if model.kind == "residual" else scale_m,
+        card=card,
+    )
+    digest = meshvae.save_model(trained, out / "weights.safetensors", half=half)
+    meshvae.draw_curves(out / "curves.csv", out / "curves.png")
+    return dataclasses.replace(trained, sha256=digest)

@@ -1,0 +1,215 @@
+"""Examples for the residual model: what the closed-form posterior mean leaves over, on heads of the population."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from meshvae import Examples
+
+from ..diversify import head_vertices
+from ..fit import NoiseModel
+from ..head import HeadModel
+from ..observe import correlated_error
+
+DrawHeads = Callable[[int, PRNGKeyArray], Float[Array, "B V 3"]]
+"""(count, key) → vertices of heads in metres."""
+
+_RIGID_ROOT = 1e-2
+"""Square root of the prior precision of the rigid unknowns, as in the posterior."""
+_ERROR_FIELDS = 64
+"""Simulated error fields that are mixed in pairs: millions of different ones at the price of these."""
+
+
+class Linearised(eqx.Module):
+    """The head linearised at its mean: what a posterior works with, the same for every example."""
+
+    centre_m: Float[Array, " C"]
+    """Vertices of the mean head, flattened; C = 3V."""
+    jacobian_m: Float[Array, "D C"]
+    """Metres a unit of each unknown: coefficients, joints, rigid motion, patterns of the noise."""
+    shape_m: Float[Array, "R C"]
+    """Its rows that belong to the head: all but the noise's patterns."""
+    dual: Float[Array, "C K"]
+    """From offsets in metres to the coefficients nearest in least squares."""
+    root: Float[Array, " D"]
+    """Square root of each unknown's prior precision."""
+
+
+class HeadCorrector(eqx.Module):
+    """The kriging correction as a linear map of residuals (facts of `findings`: one linear solve).
+
+    A residual is read as coefficients δ; conditioning them on a visible part that the closed form already explains
+    leaves A⁻¹Pδ, with A the posterior and P the prior precision (the identity for coefficients).
+    """
+
+    shape: Float[Array, "R C"]
+    """Metres a unit of each unknown, flattened vertices."""
+    dual: Float[Array, "C K"]
+    """From offsets in metres to coefficients."""
+
+    def __call__(self, correction: Float[Array, "R K"], residual: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
+        """The part of a residual that the visible part leaves free; `correction` is R rows and K columns of A⁻¹."""
+        return ((correction @ (residual.reshape(-1) @ self.dual)) @ self.shape).reshape(residual.shape)
+
+
+class Views(eqx.Module):
+    """Masks with the closed form's solution for each."""
+
+    weight: Float[Array, "M C"]
+    """Visibility over the noise's variance, in 1/m²."""
+    visible: Bool[Array, "M V"]
+    """What is seen."""
+    inverse: Float[Array, "M D D"]
+    """Posterior covariance A⁻¹."""
+
+
+def linearise(head: HeadModel, noise: NoiseModel) -> Linearised:
+    """The Jacobian of the observed vertices at the mean head."""
+    rank, joints = noise.factors_m.shape[0], head.n_joints * 3
+    count = head.n_components + joints + 6
+
+    def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
+        patterns = point[count:] @ noise.factors_m.reshape(rank, head.n_vertices * 3)
+        return head_vertices(head, point).reshape(-1) + patterns
+
+    at = jnp.zeros(count + rank, head.dtype)
+    jacobian = jax.jit(jax.jacfwd(observed))(at).T
+    components = np.asarray(head.components_m, np.float64)
+    dual = np.linalg.solve(components @ components.T, components).T
+    root = np.concatenate([np.ones(head.n_components + joints), np.full(6, _RIGID_ROOT), np.ones(rank)])
+    return Linearised(
+        centre_m=observed(at),
+        jacobian_m=jacobian,
+        shape_m=jacobian[:count],
+        dual=jnp.asarray(dual, head.dtype),
+        root=jnp.asarray(root, head.dtype),
+    )
+
+
+def make_views(
+    linear: Linearised,
+    noise: NoiseModel,
+    hidden: Bool[np.ndarray, "M V"],
+    *,
+    report: Callable[[int, int], None] = lambda done, of: None,
+) -> Views:
+    """Solve the closed form for each mask, in double precision where its condition number asks for it."""
+    jacobian, root = np.asarray(linear.jacobian_m), np.asarray(linear.root, np.float64)
+    precision = 1.0 / np.asarray(noise.sigma_m, np.float64) ** 2
+    inverses, weights = [], []
+    for number, mask in enumerate(hidden):
+        weight = np.repeat(precision * ~mask, 3)
+        seen = np.flatnonzero(weight)
+        rows = jacobian[:, seen] * np.sqrt(weight[seen]).astype(jacobian.dtype)
+        normal = (rows @ rows.T).astype(np.float64) + np.diag(root**2)
+        inverses.append(
+            scipy.linalg.cho_solve(scipy.linalg.cho_factor(normal), np.eye(len(root))).astype(jacobian.dtype)
+        )
+        weights.append(weight.astype(jacobian.dtype))
+        report(number + 1, len(hidden))
+    return Views(jnp.asarray(np.stack(weights)), jnp.asarray(~hidden), jnp.asarray(np.stack(inverses)))
+
+
+class ResidualSource(eqx.Module):
+    """Heads of the population, each behind one of the views, completed in closed form."""
+
+    draw: DrawHeads = eqx.field(static=True)
+    """Heads to train on."""
+    held_back_m: Float[np.ndarray, "H V 3"]
+    """Heads to validate on, metres."""
+    linear: Linearised
+    """The linearised head."""
+    views: Views
+    """Masks to train on."""
+    held_views: Views
+    """Masks to validate on."""
+    errors_m: Float[Array, "E C"]
+    """Simulated error fields of the visible part; none where the setting has none."""
+    template_m: Float[Array, "V 3"]
+    """What offsets are measured from."""
+    scale_m: float = eqx.field(static=True)
+    """Unit of offsets."""
+    residual_scale_m: float = eqx.field(static=True)
+    """Unit of residuals."""
+    batch: int = eqx.field(static=True, default=16)
+    """Size of the validation batches."""
+
+    @property
+    def corrector(self) -> HeadCorrector:
+        """The kriging correction."""
+        return HeadCorrector(self.linear.shape_m, self.linear.dual)
+
+    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Examples:
+        """Heads from the sampler, each behind a view of its own; masks don't grow with `progress`."""
+        del progress
+        heads_key, view_key = jax.random.split(key)
+        return _complete(self, self.views, self.draw(count, heads_key), key=view_key)
+
+    def validation(self) -> list[Examples]:
+        """The held-back heads behind the held-back views; what does not fill a batch is left out."""
+        batches = []
+        for number in range(len(self.held_back_m) // self.batch):
+            heads = jnp.asarray(
+                self.held_back_m[number * self.batch : (number + 1) * self.batch], self.template_m.dtype
+            )
+            batches.append(_complete(self, self.held_views, heads, key=jax.random.fold_in(jax.random.key(0), number)))
+        return batches
+
+
+class Mixture(eqx.Module):
+    """Examples of several settings in turn."""
+
+    sources: tuple[ResidualSource, ...]
+    """One a setting, of the same head, scales and batch."""
+
+    @property
+    def corrector(self) -> HeadCorrector:
+        """The kriging correction, which does not depend on the setting."""
+        return self.sources[0].corrector
+
+    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Examples:
+        """A batch of one setting, drawn by the key."""
+        pick_key, key = jax.random.split(key)
+        chosen = self.sources[int(jax.random.randint(pick_key, (), 0, len(self.sources)))]
+        return chosen.examples(count, progress=progress, key=key)
+
+    def validation(self) -> list[Examples]:
+        """All settings' batches."""
+        return [batch for source in self.sources for batch in source.validation()]
+
+
+def error_fields(head: HeadModel, setting: str) -> Float[Array, "E C"]:
+    """Simulated errors of the setting, metres: none in `exact`."""
+    count = 0 if setting == "exact" else _ERROR_FIELDS
+    fields = [correlated_error(head, key=jax.random.fold_in(jax.random.key(7), i)).reshape(-1) for i in range(count)]
+    return jnp.asarray(np.stack(fields) if fields else np.zeros((0, head.n_vertices * 3)), head.dtype)
+
+
+@eqx.filter_jit
+def _complete(source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3"], *, key: PRNGKeyArray) -> Examples:
+    linear, count = source.linear, heads_m.shape[0]
+    pick_key, error_key, turn_key = jax.random.split(key, 3)
+    row = jax.random.randint(pick_key, (count,), 0, views.visible.shape[0])
+    flat = heads_m.reshape(count, -1)
+    given = flat
+    if len(source.errors_m):
+        pair = jax.random.randint(error_key, (count, 2), 0, len(source.errors_m))
+        angle = 2.0 * jnp.pi * jax.random.uniform(turn_key, (count, 1), flat.dtype)
+        first, second = source.errors_m[pair[:, 0]], source.errors_m[pair[:, 1]]
+        given = flat + jnp.cos(angle) * first + jnp.sin(angle) * second
+    evidence = (views.weight[row] * (given - linear.centre_m[None, :])) @ linear.jacobian_m.T
+    inverse = views.inverse[row]
+    mean = jnp.einsum("bij,bj->bi", inverse, evidence)
+    n_rows, n_coefficients = linear.shape_m.shape[0], linear.dual.shape[1]
+    base = linear.centre_m[None, :] + mean[:, :n_rows] @ linear.shape_m
+    return Examples(
+        target=((flat - base) / source.residual_scale_m).reshape(heads_m.shape),
+        visible=views.visible[row],
+        base=(base.reshape(heads_m.shape) - source.template_m[None]) / source.scale_m,
+        correction=inverse[:, :n_rows, :n_coefficients],
+    )

@@ -1,0 +1,77 @@
+"""Checkpoints of a training run, by orbax; each is complete or it is not there."""
+
+import json
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ._errors import InputError
+
+T = TypeVar("T")
+KEPT = 2
+"""Newest checkpoints that are kept."""
+IDENTITY = "identity.json"
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every step that it takes
+
+
+class Checkpoints:
+    """The checkpoints in a folder, all of one model and configuration."""
+
+    def __init__(self, folder: Path, *, identity: dict[str, Any]) -> None:
+        self.folder = Path(folder).absolute()
+        self.identity = json.dumps(identity, sort_keys=True, default=str)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.manager.close()
+
+    def check_empty(self) -> None:
+        """Raise `InputError` when there are checkpoints, which a new run would mix with its own."""
+        if self.manager.latest_step() is not None:
+            raise InputError(f"{self.folder} holds checkpoints already; go on with resume, or name another folder.")
+        (self.folder / IDENTITY).write_text(self.identity)
+
+    def save(self, state: Any) -> None:
+        """Write a state under its own step."""
+        leaves = {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
+        self.manager.save(int(state.step), args=ocp.args.StandardSave(leaves))
+
+    def newest(self, like: T) -> T | None:
+        """The newest state, in the shape of `like`; None where there is none.
+
+        Raises `InputError` when the checkpoints are of another topology, model or training configuration.
+        """
+        step = self.manager.latest_step()
+        if step is None:
+            return None
+        known = self.folder / IDENTITY
+        if not known.is_file() or known.read_text() != self.identity:
+            raise InputError(
+                f"{self.folder} holds checkpoints of another mesh, model or training configuration; "
+                "use the same options as before, or name another folder."
+            )
+        leaves, structure = jax.tree.flatten(like)
+        shapes = {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
+        try:
+            stored = self.manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(f"{self.folder} holds a damaged checkpoint {step}; remove it and resume.") from error
+        restored = [
+            jax.numpy.asarray(stored[name], leaf.dtype) if eqx.is_array(leaf) else leaf
+            for name, leaf in zip(shapes, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, restored)
