@@ -24,7 +24,6 @@ from ._loss import Corrector as Corrector
 from ._loss import LossConfig as LossConfig
 from ._loss import Surface as Surface
 from ._loss import make_surface as make_surface
-from ._memory import estimate_bytes as estimate_bytes
 from ._memory import check_memory as check_memory
 from ._memory import estimate_bytes as estimate_bytes
 from ._model import Condition as Condition
