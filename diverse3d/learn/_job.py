@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -15,7 +15,7 @@ from meshvae import MeshSource, ModelConfig, Source, TrainConfig, Trained
 
 from .._errors import InputError
 from ..fit import load_noise
-from ..head import HeadModel
+from ..head import HeadModel, sample_head
 from ..head.population import load_population, sample, split
 from ._residual import Mixture, ResidualSource, error_fields, linearise, make_views
 from ._views import region_masks
@@ -50,12 +50,12 @@ def population_data(head: HeadModel, *, validation: int) -> Data:
             f"The head '{head.name}' has no population of its own: name a folder of registered meshes with --data."
         )
 
-    @jax.jit
-    def draw(keys: PRNGKeyArray) -> Float[Array, "B V 3"]:
-        return jax.vmap(lambda key: sample(population, key=key).vertices)(keys)
+    @partial(jax.jit, static_argnums=0)
+    def draw(count: int, key: PRNGKeyArray) -> Float[Array, "B V 3"]:
+        return jax.vmap(lambda one: sample(population, key=one).vertices)(jax.random.split(key, count))
 
     return Data(
-        draw_m=lambda count, key: draw(jax.random.split(key, count)),
+        draw_m=draw,
         reference_m=np.asarray(split("train", _REFERENCE_HEADS).vertices),
         held_back_m=np.asarray(split("validation", validation).vertices),
         text="heads drawn from the embedded head's population, new ones at every step; validation split held back",
@@ -65,20 +65,16 @@ def population_data(head: HeadModel, *, validation: int) -> Data:
 def head_data(head: HeadModel, *, validation: int) -> Data:
     """Samples of a head's own prior: what a head has that comes with no population."""
 
-    @jax.jit
-    def draw(key: PRNGKeyArray, count: Array) -> Float[Array, "V 3"]:
-        z = jax.random.normal(jax.random.fold_in(key, count), (head.n_components,), head.dtype)
-        return head.shaped(head.prior_mean + z)
-
-    def many(count: int, key: PRNGKeyArray) -> Float[Array, "B V 3"]:
-        return jax.vmap(lambda i: draw(key, i))(jnp.arange(count))
+    @partial(jax.jit, static_argnums=0)
+    def draw(count: int, key: PRNGKeyArray) -> Float[Array, "B V 3"]:
+        return jax.vmap(lambda one: head(sample_head(head, key=one)))(jax.random.split(key, count))
 
     train_key, held_key = jax.random.split(jax.random.key(1001))
     return Data(
-        draw_m=many,
-        reference_m=np.asarray(many(_REFERENCE_HEADS, train_key)),
-        held_back_m=np.asarray(many(validation, held_key)),
-        text="samples of the head's own Gaussian prior, joints at rest, new ones at every step",
+        draw_m=draw,
+        reference_m=np.asarray(draw(_REFERENCE_HEADS, train_key)),
+        held_back_m=np.asarray(draw(validation, held_key)),
+        text="heads drawn from the head's own prior, new ones at every step",
     )
 
 
