@@ -55,12 +55,17 @@ def _our_descent(head: HeadModel, parameters: HeadParameters, weight: jax.Array)
     return losses[-1], end
 
 
-def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: int) -> "Contestants":
-    """The three forms on the same numbers, after a check that they give the same loss and gradients."""
+def _numbers(head: HeadModel, batch: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Coefficients, pose and translation of `batch` heads, and the weights of the sum that is differentiated."""
     rng = np.random.default_rng(batch)
     shapes = [(batch, head.n_components), (batch, head.n_joints, 3), (batch, 3)]
     values = [(0.5 * rng.standard_normal(shape)).astype(np.float32) for shape in shapes]
-    weight = rng.standard_normal((batch, head.n_vertices, 3)).astype(np.float32)
+    return values, rng.standard_normal((batch, head.n_vertices, 3)).astype(np.float32)
+
+
+def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: int) -> "Contestants":
+    """The three forms on the same numbers, after a check that they give the same loss and gradients."""
+    values, weight = _numbers(head, batch)
     parameters, ours_weight = HeadParameters(*map(jnp.asarray, values)), jnp.asarray(weight)
     if batch == 1:  # one head is the unbatched function, as the fit calls it
         parameters, ours_weight = jax.tree.map(lambda x: x[0], (parameters, ours_weight))
@@ -85,10 +90,7 @@ def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: 
 
 def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) -> "Contestants":
     """`STEPS` steps of gradient descent on one head: the last loss and where the parameters end."""
-    rng = np.random.default_rng(0)
-    shapes = [(1, head.n_components), (1, head.n_joints, 3), (1, 3)]
-    values = [(0.5 * rng.standard_normal(shape)).astype(np.float32) for shape in shapes]
-    weight = rng.standard_normal((1, head.n_vertices, 3)).astype(np.float32)
+    values, weight = _numbers(head, 1)
     parameters, ours_weight = HeadParameters(*(jnp.asarray(value[0]) for value in values)), jnp.asarray(weight[0])
     torch_weight = torch.from_numpy(weight)
 

@@ -57,7 +57,7 @@ class Train:
             draw=meshvae.from_array(offsets[kept]),
             held_back=offsets[back],
             template=jnp.asarray(template / scale, jnp.float32),
-            pool=np.zeros((0, len(template)), bool),
+            pool=jnp.zeros((0, len(template)), bool),
             batch=min(self.batch, len(back)),
         )
         config = meshvae.TrainConfig(

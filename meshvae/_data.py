@@ -61,7 +61,7 @@ class MeshSource(eqx.Module):
     """Offsets of the validation meshes."""
     template: Float[Array, "V 3"]
     """Template in units of the scale; where masks are drawn."""
-    pool: Bool[np.ndarray, "M V"]
+    pool: Bool[Array, "M V"] = eqx.field(converter=jnp.asarray)
     """Hidden vertices of named masks; may be empty."""
     pool_share: float = 0.5
     """How often a named mask is used instead of a drawn shape."""
@@ -78,7 +78,7 @@ class MeshSource(eqx.Module):
         draw_key, mask_key = jax.random.split(key)
         offsets = self.draw(count, draw_key)
         at = jnp.asarray(progress, offsets.dtype)  # an array: a number would compile anew at every step
-        return _masked(offsets, self.template, jnp.asarray(self.pool), at, self.pool_share, mask_key)
+        return _masked(offsets, self.template, self.pool, at, self.pool_share, mask_key)
 
     def validation(self) -> list[Examples]:
         """The held-back meshes behind fixed masks of full size; what does not fill a batch is left out."""
@@ -87,7 +87,7 @@ class MeshSource(eqx.Module):
             rows = self.held_back[number * self.batch : (number + 1) * self.batch]
             offsets, key = jnp.asarray(rows, self.template.dtype), jax.random.fold_in(jax.random.key(0), number)
             at = jnp.ones((), offsets.dtype)
-            batches.append(_masked(offsets, self.template, jnp.asarray(self.pool), at, self.pool_share, key))
+            batches.append(_masked(offsets, self.template, self.pool, at, self.pool_share, key))
         return batches
 
 

@@ -153,10 +153,9 @@ def train(
             state = start
         curves = Curves(out / "curves.csv", keep_until=int(state.step))
         begin, first = time.perf_counter(), int(state.step)
-        validated: dict[str, float] = {}
         recent: list[Array] = []
-        while int(state.step) < config.steps and int(state.stale) < config.patience:
-            step = int(state.step)
+        # Counted here: to ask the state for its step would wait for the device at every one.
+        for step in range(first, config.steps if int(state.stale) < config.patience else first):
             data_key, step_key = jax.random.split(jax.random.fold_in(root, step))
             share = step / config.steps / config.curriculum if config.curriculum else 1.0
             examples = source.examples(config.batch, progress=min(1.0, share), key=data_key)
@@ -175,6 +174,8 @@ def train(
             pace = (time.perf_counter() - begin) / (step + 1 - first)
             report(Progress(step + 1, config.steps, pace * (config.steps - step - 1), figures))
             _check_alive(figures, config, out)
+            if int(state.stale) >= config.patience:
+                break
         seconds = time.perf_counter() - begin
     best = eqx.combine(state.best, rest)
     return Result(best, int(state.step), seconds, validate(best, held, surface, source.corrector, config))
@@ -289,15 +290,10 @@ def _judged(state: State, loss: float) -> State:
     if not np.isfinite(loss):
         raise InputError("The validation loss is not finite: training diverged; lower the learning rate and resume.")
     better = loss < float(state.best_loss)
-    return State(
-        state.learned,
-        state.averaged,
-        state.optimiser,
-        state.step,
-        # A copy: the step gives its arrays' memory away.
-        jax.tree.map(jnp.copy, state.averaged) if better else state.best,
-        jnp.asarray(loss, jnp.float32) if better else state.best_loss,
-        jnp.zeros_like(state.stale) if better else state.stale + 1,
+    if not better:
+        return dataclasses.replace(state, stale=state.stale + 1)
+    return dataclasses.replace(
+        state, best=state.averaged, best_loss=jnp.asarray(loss, jnp.float32), stale=jnp.zeros_like(state.stale)
     )
 
 
@@ -306,7 +302,7 @@ def _check_alive(figures: dict[str, float], config: TrainConfig, out: Path) -> N
         return
     if figures["active"] < 1:
         raise CollapsedError(
-            f"Posterior collapse: after {figures['step']} steps no latent variable varies with the data; "
+            f"Posterior collapse: after {figures['step']:.0f} steps no latent variable varies with the data; "
             f"lower the weight of the divergence or raise the free bits ({out})."
         )
 

@@ -9,10 +9,10 @@ from ..fit import Fit, NoiseModel, Unknowns, canonical
 from ..fit import rigid as rigid_motion
 from ..head import HeadModel
 
-_RIGID_PRECISION = 1e-2
+RIGID_ROOT = 1e-2
 """Prior precision (square root) of the rigid unknowns: flat, but never singular."""
 
-_PINNED_PRECISION = 1e6
+_PINNED_ROOT = 1e6
 """The same where fewer than three vertices are seen: they say nothing of the pose, so the fit's is kept."""
 
 
@@ -54,6 +54,20 @@ def head_vertices(head: HeadModel, point: Float[Array, " D"]) -> Float[Array, "V
     return rigid_motion(unknowns, canonical(head, unknowns))
 
 
+def observed_vertices(head: HeadModel, noise: NoiseModel, point: Float[Array, " D"]) -> Float[Array, " C"]:
+    """What is seen at a posterior's point, flattened metres: the head, and the noise's patterns on top."""
+    _, eta = split(head, point)
+    patterns = noise.factors_m.reshape(noise.factors_m.shape[0], head.n_vertices * 3)
+    return head_vertices(head, point).reshape(-1) + eta @ patterns
+
+
+def prior_root(head: HeadModel, noise: NoiseModel, rigid: float | Float[Array, ""] = RIGID_ROOT) -> Float[Array, " D"]:
+    """Square root of the prior precision of each entry of a posterior's vector."""
+    count, rank = head.n_components + head.n_joints * 3, noise.factors_m.shape[0]
+    flat = jnp.full(6, rigid, head.dtype)
+    return jnp.concatenate([jnp.ones(count, head.dtype), flat, jnp.ones(rank, head.dtype)])
+
+
 @eqx.filter_jit
 def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     """p(head | visible vertices) around the fit.
@@ -63,19 +77,17 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     number single precision could not bear. The noise's low-rank factors join as unknowns of unit variance, which is
     the same as a noise covariance diag(σ²) + UUᵀ. Fixed shapes: hidden rows have weight zero.
     """
-    count = head.n_components + head.n_joints * 3
-    rank = noise.factors_m.shape[0]
-    start = jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), jnp.zeros(6 + rank, head.dtype)])
+    others = jnp.zeros(6 + noise.factors_m.shape[0], head.dtype)
+    start = jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others])
 
     def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
-        _, eta = split(head, point)
-        return head_vertices(head, point).reshape(-1) + eta @ noise.factors_m.reshape(rank, head.n_vertices * 3)
+        return observed_vertices(head, noise, point)
 
     weight = jnp.repeat(fit.visible.astype(head.dtype) / noise.sigma_m, 3)
     jacobian = jax.jacfwd(observed)(start) * weight[:, None]
     seen = jnp.sum(fit.visible.astype(head.dtype))
-    rigid_root = jnp.where(seen < 3, _PINNED_PRECISION, _RIGID_PRECISION).astype(head.dtype)
-    root = jnp.concatenate([jnp.ones(count, head.dtype), jnp.full(6, rigid_root), jnp.ones(rank, head.dtype)])
+    rigid_root = jnp.where(seen < 3, _PINNED_ROOT, RIGID_ROOT).astype(head.dtype)
+    root = prior_root(head, noise, rigid_root)
     innovation = weight * (fit.held_m.reshape(-1) - observed(start))
     stacked = jnp.concatenate([jacobian, jnp.diag(root)])
     target = jnp.concatenate([innovation, -root * start])

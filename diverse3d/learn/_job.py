@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -103,7 +104,7 @@ def masked_source(head: HeadModel, data: Data, *, scale_m: float, masks: int, ba
         draw=draw,
         held_back=(data.held_back_m - np.asarray(template)) / np.float32(scale_m),
         template=template / scale_m,
-        pool=pool,
+        pool=jnp.asarray(pool),
         batch=batch,
     )
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from meshvae import Examples
 
-from ..diversify import head_vertices
+from ..diversify import observed_vertices, prior_root
 from ..fit import NoiseModel
 from ..head import HeadModel
 from ..observe import correlated_error
@@ -19,8 +19,6 @@ from ..observe import correlated_error
 DrawHeads = Callable[[int, PRNGKeyArray], Float[Array, "B V 3"]]
 """(count, key) → vertices of heads in metres."""
 
-_RIGID_ROOT = 1e-2
-"""Square root of the prior precision of the rigid unknowns, as in the posterior."""
 _ERROR_FIELDS = 64
 """Simulated error fields that are mixed in pairs: millions of different ones at the price of these."""
 
@@ -70,24 +68,22 @@ class Views(eqx.Module):
 
 def linearise(head: HeadModel, noise: NoiseModel) -> Linearised:
     """The Jacobian of the observed vertices at the mean head."""
-    rank, joints = noise.factors_m.shape[0], head.n_joints * 3
-    count = head.n_components + joints + 6
+    root = prior_root(head, noise)
+    count = root.size - noise.factors_m.shape[0]
 
     def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
-        patterns = point[count:] @ noise.factors_m.reshape(rank, head.n_vertices * 3)
-        return head_vertices(head, point).reshape(-1) + patterns
+        return observed_vertices(head, noise, point)
 
-    at = jnp.zeros(count + rank, head.dtype)
+    at = jnp.zeros(root.size, head.dtype)
     jacobian = jax.jit(jax.jacfwd(observed))(at).T
     components = np.asarray(head.components_m, np.float64)
     dual = np.linalg.solve(components @ components.T, components).T
-    root = np.concatenate([np.ones(head.n_components + joints), np.full(6, _RIGID_ROOT), np.ones(rank)])
     return Linearised(
         centre_m=observed(at),
         jacobian_m=jacobian,
         shape_m=jacobian[:count],
         dual=jnp.asarray(dual, head.dtype),
-        root=jnp.asarray(root, head.dtype),
+        root=root,
     )
 
 
