@@ -13,6 +13,9 @@ class ModelConfig:
 
     kind: str = "masked"
     """`masked`: masked offsets in, whole mesh out. `residual`: what a given completion leaves over."""
+    objective: str = "evidence"
+    """Residual model: `evidence` learns an encoder of residuals along with the decoder; `energy` scores samples of the
+    learned prior, on top of a learned share of the closed form's own spread, and has no encoder."""
     family: str = "vcconv"
     """`vcconv`: kernels that vary from vertex to vertex. `spiral`: the same kernel everywhere, along a spiral."""
     hierarchy: str = "sampling"
@@ -48,6 +51,8 @@ class ModelConfig:
             raise InputError(
                 f"{len(self.strides)} strides (of at least 2) need one channel width less, not {len(self.channels)}."
             )
+        if self.kind == "masked" and self.objective != "evidence":
+            raise InputError("A masked model is trained on the evidence bound; only a residual one can take 'energy'.")
         sizes = (
             *self.strides,
             *self.channels,
@@ -66,7 +71,8 @@ class ModelConfig:
     @property
     def input_channels(self) -> int:
         """Channels into the widest encoder of the model."""
-        return (3 if self.kind == "masked" else 6) + int(self.mask_channel)
+        encodes_residuals = self.kind == "residual" and self.objective == "evidence"
+        return (6 if encodes_residuals else 3) + int(self.mask_channel)
 
     def width(self, layer: int) -> int:
         """Channels after a layer of the encoder."""
@@ -88,7 +94,12 @@ class ModelConfig:
         return ModelConfig(**{name: _field(name, value) for name, value in values.items()})
 
 
-_CHOICES = {"kind": ("masked", "residual"), "family": ("vcconv", "spiral"), "hierarchy": ("sampling", "quadric")}
+_CHOICES = {
+    "kind": ("masked", "residual"),
+    "objective": ("evidence", "energy"),
+    "family": ("vcconv", "spiral"),
+    "hierarchy": ("sampling", "quadric"),
+}
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
 
 
@@ -109,12 +120,21 @@ _SMALL = ModelConfig(strides=(3, 1, 2, 1, 2), channels=(16, 32, 96, 192), basis=
 _FULL = ModelConfig(mean_scale=0.1, log_variance_scale=0.02, log_variance_start=0.0)
 _SPIRAL = dataclasses.replace(_SMALL, family="spiral", hierarchy="quadric", residual_share=0.0)
 
+
+def _residual(config: ModelConfig, **changes: Any) -> ModelConfig:
+    """A model of the same sizes for what the closed form leaves over; its prior starts at unit variance."""
+    return dataclasses.replace(config, kind="residual", objective="energy", log_variance_start=0.0, **changes)
+
+
+# Many samples are decoded a step: one layer less at the fine levels, where most of the time goes.
+_SHALLOW: dict[str, Any] = {"strides": (3, 2, 1, 2), "channels": (16, 64, 128)}
+
 PRESETS: dict[str, ModelConfig] = {
     "full": _FULL,
-    "full-residual": dataclasses.replace(_FULL, kind="residual"),
+    "full-residual": _residual(_FULL),
     "small": _SMALL,
-    "small-residual": dataclasses.replace(_SMALL, kind="residual"),
+    "small-residual": _residual(_SMALL, **_SHALLOW),
     "small-spiral": _SPIRAL,
-    "small-spiral-residual": dataclasses.replace(_SPIRAL, kind="residual"),
+    "small-spiral-residual": _residual(_SPIRAL, **_SHALLOW),
 }
 """`full` is tables 3 and 4 of papers/004; `small` trains on two CPU cores."""

@@ -78,10 +78,19 @@ def make_surface(template: Float[np.ndarray, "V 3"], faces: Integer[np.ndarray, 
 
 @runtime_checkable
 class Corrector(Protocol):
-    """What makes a residual agree with the visible part, linearly; a pytree of what all examples share."""
+    """What a closed form knows of an example beyond its mean, linearly; a pytree of what all examples share.
+
+    `correction` is the example's own data.
+    """
 
     def __call__(self, correction: Any, residual: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
-        """The part of a residual that the visible part leaves free; `correction` is the example's own data."""
+        """The part of a residual that the visible part leaves free."""
+        ...
+
+    def draw(
+        self, correction: Any, residual: Float[Array, "V 3"], share: Float[Array, ""], *, key: PRNGKeyArray
+    ) -> Float[Array, "V 3"]:
+        """The same, with a draw of the closed form's own spread times `share` added."""
         ...
 
 
@@ -161,19 +170,29 @@ def energy_loss(
     residual: Float[Array, "V 3"],
     base: Float[Array, "V 3"],
     visible: Bool[Array, " V"],
-    correct: Callable[[Float[Array, "V 3"]], Float[Array, "V 3"]],
+    draw: Callable[[Float[Array, "V 3"], Float[Array, ""], PRNGKeyArray], Float[Array, "V 3"]],
     *,
     samples: int,
     key: PRNGKeyArray,
-) -> Float[Array, ""]:
+) -> tuple[Float[Array, ""], Terms]:
     """Energy score over hidden vertices of samples from the learned prior (Gneiting & Raftery 2007): strictly proper.
 
     E‖X - y‖ - ½ E‖X - X'‖ with the distance RMS over hidden vertices, estimated without bias from two samples or more.
+    `draw` is (residual, share, key) → sample. The terms are of the samples' mean; `shift` is the learned prior's.
     """
     condition = model.condition(base, visible)
-    latents = jax.vmap(lambda one: condition.prior.sample(key=one))(jax.random.split(key, samples))
-    decoded = jax.vmap(lambda z: correct(model.decode_conditioned(z, condition)))(latents)
-    return energy_score(decoded, residual, ~visible)
+
+    def one(key: PRNGKeyArray) -> Float[Array, "V 3"]:
+        latent_key, spread_key = jax.random.split(key)
+        z = condition.prior.sample(key=latent_key)
+        return draw(model.decode_conditioned(z, condition), condition.share, spread_key)
+
+    drawn = jax.vmap(one)(jax.random.split(key, samples))
+    prior, zero = condition.prior, jnp.zeros((), base.dtype)
+    difference = jnp.mean(drawn, axis=0) - residual
+    shift = prior.mean * jnp.exp(-0.5 * prior.log_variance)
+    terms = _terms(difference, visible.astype(base.dtype), zero, zero, jnp.zeros_like(prior.mean), shift)
+    return energy_score(drawn, residual, ~visible), terms
 
 
 def energy_score(

@@ -16,20 +16,28 @@ _KEPT = 1.5
 """Numbers held at the peak for each that the forward pass writes."""
 
 
-def estimate_bytes(config: ModelConfig, hierarchy: Hierarchy, *, batch: int, bytes_per_number: int = 4) -> int:
-    """An upper estimate of the peak memory in bytes of one training step with AdamW and averaged weights."""
+def estimate_bytes(
+    config: ModelConfig, hierarchy: Hierarchy, *, batch: int, samples: int = 1, bytes_per_number: int = 4
+) -> int:
+    """An upper estimate of the peak memory in bytes of one training step with AdamW and averaged weights.
+
+    `samples` is how often an example is decoded: what a model of objective `energy` is trained with.
+    """
     parameters, per_sample, shared = 0, 0, 0
-    for step, c_in, c_out, heads in _layers(config, hierarchy):
+    layers = list(_layers(config, hierarchy))
+    for number, (step, c_in, c_out, heads) in enumerate(layers):
         parameters += heads * _parameters(step, c_in, c_out, config)
-        per_sample += heads * (_written(step, c_in, c_out, config) + step.n_in * c_in + 3 * step.n_out * c_out)
+        times = samples if number >= len(layers) - len(config.strides) and config.objective == "energy" else 1
+        written = _written(step, c_in, c_out, config) + step.n_in * c_in + 3 * step.n_out * c_out
+        per_sample += heads * times * written
         if step.pattern is not None and step.pattern.slots is not None:
             shared += heads * 2 * step.pattern.slots.size * (config.basis + 1)
     return int(bytes_per_number * (_COPIES * parameters + _KEPT * batch * per_sample + shared))
 
 
-def check_memory(config: ModelConfig, hierarchy: Hierarchy, *, batch: int) -> None:
+def check_memory(config: ModelConfig, hierarchy: Hierarchy, *, batch: int, samples: int = 1) -> None:
     """Raise `InputError` when training would take more than four fifths of the memory that is free now."""
-    needed = estimate_bytes(config, hierarchy, batch=batch)
+    needed = estimate_bytes(config, hierarchy, batch=batch, samples=samples)
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
     free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
     if needed > 0.8 * free:
@@ -43,7 +51,7 @@ def _layers(config: ModelConfig, hierarchy: Hierarchy) -> Iterator[tuple[Step, i
     """Every block of a model: its step, channels in and out, and how often it is there."""
     down, up = make_steps(config, hierarchy)
     seen = 3 + int(config.mask_channel)
-    for c_in in (seen,) if config.kind == "masked" else (seen, seen + 3):
+    for c_in in (seen,) if config.kind == "masked" or config.objective == "energy" else (seen, seen + 3):
         widths = (c_in, *config.channels, config.latent_channels)
         for k, step in enumerate(down):
             yield step, widths[k], widths[k + 1], 1 if k + 1 < len(down) else 2

@@ -19,6 +19,10 @@ LOG_VARIANCE_BOUND = 12.0
 """Latent log σ² stays within ± this, smoothly, so that no exponential overflows."""
 
 
+SHARE_START = 2.0
+"""Logit of the share of the closed form's spread that an untrained model keeps: most of it, with a live gradient."""
+
+
 class Gaussian(eqx.Module):
     """Independent normal variables, one for each vertex of the coarsest level and latent channel."""
 
@@ -73,6 +77,8 @@ class Condition(eqx.Module):
     """Features of every layer, finest first, that the decoder adds to its own."""
     visible: Bool[Array, " V"]
     """Which vertices are seen, in the hierarchy's order."""
+    share: Float[Array, ""]
+    """How much of the closed form's own spread a sample keeps, 0 to 1."""
 
 
 class _Model(eqx.Module):
@@ -86,8 +92,8 @@ class _Model(eqx.Module):
     """Steps from fine to coarse."""
     up: tuple[Step, ...]
     """Steps from coarse to fine, numbered as the steps down."""
-    encoder: Encoder
-    """q(z | …)."""
+    encoder: Encoder | None
+    """q(z | …); None for a model that never sees residuals (`objective` energy)."""
     decoder: tuple[Block, ...]
     """Blocks of the steps up, in the order of the steps down."""
     config: ModelConfig = eqx.field(static=True)
@@ -137,6 +143,7 @@ class MaskedVAE(_Model):
         channels = [jnp.where(visible[:, None], offsets, jnp.zeros((), offsets.dtype))]
         if self.config.mask_channel:
             channels.append(visible[:, None].astype(offsets.dtype))
+        assert self.encoder is not None, "a masked model has an encoder"
         return self.encoder(jnp.concatenate(channels, axis=1), self.down, self.config)[1]
 
     def decode(self, z: Float[Array, "v c"]) -> Float[Array, "V 3"]:
@@ -148,26 +155,36 @@ class ResidualVAE(_Model):
     """What a completion in closed form cannot model: p(residual | base, visible) = ∫ p(residual | z, …) p(z | …) dz.
 
     `base` holds the offsets of the given completion, `residual` what the truth has beyond it, both in the normalised
-    frame of `MaskedVAE`.
+    frame of `MaskedVAE`. A model of objective `energy` gives what is added to a draw of the closed form's own spread,
+    of which it keeps a learned share; one of objective `evidence` gives all of the residual, and keeps none.
     """
 
     conditioner: Encoder
     """p(z | base, visible), and the features that the decoder sees."""
     gate: Float[Array, " V"]
     """How much of the residual passes at each vertex when it is visible, as a logit."""
+    share: tuple[Float[Array, " c"], Float[Array, ""]] | None
+    """From the mean of the conditioner's coarsest features to the logit of the share of the closed form's spread that
+    a sample keeps: weights and bias. None where none is kept."""
 
     def condition(self, base: Float[Array, "V 3"], visible: Bool[Array, " V"]) -> Condition:
         """The learned prior and the features for the decoder: shared by every sample of one completion."""
         base, visible = self._ordered(base, visible)
         features, prior = self.conditioner(self._seen(base, visible), self.down, self.config)
-        return Condition(prior, features, visible)
+        share = jnp.zeros((), base.dtype)
+        if self.share is not None:
+            weights, bias = self.share
+            share = jax.nn.sigmoid(jnp.mean(features[-1], axis=0) @ weights + bias)
+        return Condition(prior, features, visible, share)
 
     def prior(self, base: Float[Array, "V 3"], visible: Bool[Array, " V"]) -> Gaussian:
         """p(z | base, visible)."""
         return self.condition(base, visible).prior
 
     def encode(self, residual: Float[Array, "V 3"], base: Float[Array, "V 3"], visible: Bool[Array, " V"]) -> Gaussian:
-        """q(z | residual, base, visible)."""
+        """q(z | residual, base, visible); raises `InputError` for a model of objective `energy`, which has none."""
+        if self.encoder is None:
+            raise InputError("A model that was trained on the energy score has no encoder of residuals.")
         residual, base, visible = self._ordered(residual, base, visible)
         x = jnp.concatenate([residual, self._seen(base, visible)], axis=1)
         return self.encoder(x, self.down, self.config)[1]
@@ -224,10 +241,13 @@ def make_model(
     }
     if config.kind == "masked":
         return MaskedVAE(encoder=_init_encoder(seen, down, config, rng=rng), **shared)
+    dtype = jnp.result_type(float)
+    encodes = config.objective == "evidence"
     return ResidualVAE(
-        encoder=_init_encoder(seen + 3, down, config, rng=rng),
+        encoder=_init_encoder(seen + 3, down, config, rng=rng) if encodes else None,
         conditioner=_init_encoder(seen, down, config, rng=rng),
-        gate=jnp.zeros(order.size, jnp.result_type(float)),
+        gate=jnp.zeros(order.size, dtype),
+        share=None if encodes else (jnp.zeros(config.channels[-1], dtype), jnp.asarray(SHARE_START, dtype)),
         **shared,
     )
 

@@ -48,8 +48,8 @@ class TrainConfig:
     """Steps over which the divergence term comes in."""
     curriculum: float = 0.5
     """Share of the training over which masks grow to their full size."""
-    energy_samples: int = 0
-    """Residual model: train on the energy score of this many samples instead of the evidence bound; 0 or at least 2."""
+    energy_samples: int = 4
+    """Samples an example that the energy score is estimated from, 2 or more (residual model of objective `energy`)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What matrix products round their inputs to, where the device can; everything is stored in float32."""
     validate_every: int = 500
@@ -64,8 +64,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.validate_every, self.patience) < 1 or min(self.warmup, self.kl_warmup) < 0:
             raise InputError("Steps, batch, validate_every and patience must be at least 1, warm-ups at least 0.")
-        if self.energy_samples < 0 or self.energy_samples == 1:
-            raise InputError("The energy score needs 2 samples or more; 0 trains on the evidence bound.")
+        if self.energy_samples < 2:
+            raise InputError(f"The energy score needs 2 samples or more, not {self.energy_samples}.")
         if not 0.0 <= self.average < 1.0 or not 0.0 <= self.curriculum <= 1.0:
             raise InputError("average must be at least 0 and below 1, curriculum between 0 and 1.")
 
@@ -173,7 +173,8 @@ def train(
             checkpoints.save(state)
             pace = (time.perf_counter() - begin) / (step + 1 - first)
             report(Progress(step + 1, config.steps, pace * (config.steps - step - 1), figures))
-            _check_alive(figures, config, out)
+            if model.config.objective == "evidence":
+                _check_alive(figures, config, out)
             if int(state.stale) >= config.patience:
                 break
         seconds = time.perf_counter() - begin
@@ -209,12 +210,12 @@ def example_loss(
     def correct(residual: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
         return corrector(one.correction, residual)
 
-    loss, terms = residual_loss(
-        model, one.target, one.base, one.visible, correct, config.loss, kl_scale=kl_scale, key=key
-    )
-    if config.energy_samples:
-        loss = energy_loss(model, one.target, one.base, one.visible, correct, samples=config.energy_samples, key=key)
-    return loss, terms
+    def draw(residual: Float[Array, "V 3"], share: Float[Array, ""], key: PRNGKeyArray) -> Float[Array, "V 3"]:
+        return corrector.draw(one.correction, residual, share, key=key)
+
+    if model.config.objective == "energy":
+        return energy_loss(model, one.target, one.base, one.visible, draw, samples=config.energy_samples, key=key)
+    return residual_loss(model, one.target, one.base, one.visible, correct, config.loss, kl_scale=kl_scale, key=key)
 
 
 @eqx.filter_jit
@@ -298,9 +299,7 @@ def _judged(state: State, loss: float) -> State:
 
 
 def _check_alive(figures: dict[str, float], config: TrainConfig, out: Path) -> None:
-    if config.energy_samples or figures["step"] < 2 * config.kl_warmup:
-        return
-    if figures["active"] < 1:
+    if figures["step"] >= 2 * config.kl_warmup and figures["active"] < 1:
         raise CollapsedError(
             f"Posterior collapse: after {figures['step']:.0f} steps no latent variable varies with the data; "
             f"lower the weight of the divergence or raise the free bits ({out})."

@@ -92,16 +92,28 @@ def test_a_corrected_residual_keeps_the_visible_part(head, closed_form, rng):
     corrector = HeadCorrector(linear.shape_m, linear.dual)
     z = rng.normal(size=head.n_components)
     residual = jnp.asarray((z @ np.asarray(head.components_m)).reshape(-1, 3))
-    n_rows, count = linear.shape_m.shape[0], head.n_components
-    whole, half, none = (
-        np.asarray(corrector(views.inverse[row][:n_rows, :count], residual)) for row in range(len(hidden))
-    )
+    factors = [factor[: factor.shape[1]] for factor in views.factor]
+    whole, half, none = (np.asarray(corrector(factor, residual)) for factor in factors)
     size = np.abs(residual).max()
     assert np.abs(whole).max() < 0.02 * size
     assert np.abs(half[~hidden[1]]).max() < 0.05 * size
     np.testing.assert_allclose(none, residual, atol=1e-9)  # nothing is seen: everything is free
-    twice = np.asarray(corrector(views.inverse[1][:n_rows, :count], 2.0 * residual))
-    np.testing.assert_allclose(twice, 2.0 * half, atol=1e-12)
+    np.testing.assert_allclose(corrector(factors[1], 2.0 * residual), 2.0 * half, atol=1e-12)
+
+
+def test_draws_have_the_covariance_of_the_posterior(head, closed_form, key):
+    linear, _, hidden, views = closed_form
+    rows = np.asarray(linear.jacobian_m)[:, np.repeat(~hidden[1], 3)]
+    covariance = np.linalg.inv(rows @ rows.T / SIGMA_M**2 + np.diag(np.asarray(linear.root) ** 2))
+    factor = views.factor[1]
+    kept = linear.shape_m.shape[0]
+    np.testing.assert_allclose(factor[:kept] @ factor[:kept].T, covariance[:kept, :kept], atol=1e-9)
+    corrector, zero = HeadCorrector(linear.shape_m, linear.dual), jnp.zeros((head.n_vertices, 3))
+    draws = jax.vmap(lambda one: corrector.draw(factor[:kept], zero, jnp.asarray(0.5), key=one))
+    got = np.asarray(draws(jax.random.split(key, 4000))).reshape(4000, -1)
+    shape = np.asarray(linear.shape_m)
+    np.testing.assert_allclose(got.std(0), 0.5 * np.sqrt(((shape.T @ covariance[:kept, :kept]) * shape.T).sum(1)),
+                               rtol=0.08)  # fmt: skip
 
 
 def test_errors_of_the_visible_part_reach_the_base_only(head, closed_form, key):

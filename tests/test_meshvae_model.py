@@ -30,14 +30,14 @@ from meshvae._memory import _layers, _parameters
 
 TINY = ModelConfig(strides=(2, 1, 2), channels=(6, 8), basis=2, latent_channels=3)
 KINDS = [
-    dataclasses.replace(TINY, kind=kind, family=family)
-    for kind in ("masked", "residual")
+    dataclasses.replace(TINY, kind=kind, objective=objective, family=family)
+    for kind, objective in (("masked", "evidence"), ("residual", "evidence"), ("residual", "energy"))
     for family in ("vcconv", "spiral")
 ]
 
 
 def name(config: ModelConfig) -> str:
-    return f"{config.kind}-{config.family}"
+    return f"{config.kind}-{config.objective}-{config.family}"
 
 
 def sphere():
@@ -66,8 +66,10 @@ def loss(model, offsets, base, visible, key):
         result = model.decode(latent.sample(key=key))
     else:
         condition = model.condition(base, visible)
-        latent, prior = model.encode(offsets, base, visible), condition.prior
-        result = model.decode_conditioned(latent.sample(key=key), condition)
+        latent, prior = condition.prior, None
+        if model.config.objective == "evidence":
+            latent, prior = model.encode(offsets, base, visible), condition.prior
+        result = model.decode_conditioned(latent.sample(key=key), condition) + condition.share
     return jnp.mean(jnp.square(result - offsets)) + jnp.mean(latent.kl(prior))
 
 
@@ -88,6 +90,7 @@ def test_a_configuration_survives_json(preset):
         ('{"basis": "17"}', "'basis' .* cannot be '17'"),
         ('{"basis": true}', "'basis' .* cannot be True"),
         ('{"strides": [2, 1.5]}', "'strides' .* cannot be"),
+        ('{"objective": "energy"}', "only a residual one"),
         ('{"kind": "diffusion"}', "no kind 'diffusion'; use masked or residual"),
         ('{"strides": [2, 2, 2]}', "3 strides"),
         ('{"basis": 0}', "between 1 and 16384"),
@@ -251,8 +254,8 @@ def test_absurd_offsets_give_finite_numbers(hierarchy, key, config):
     model = make_model(config, hierarchy, key=key)
     huge = jnp.full((model.n_vertices, 3), 1e6)
     visible = jnp.ones(model.n_vertices, bool)
-    inputs = (huge, visible) if config.kind == "masked" else (huge, huge, visible)
-    latent = eqx.filter_jit(model.encode)(*inputs)
+    inputs = (huge, huge, visible) if (config.kind, config.objective) == ("residual", "evidence") else (huge, visible)
+    latent = eqx.filter_jit(model.prior if config.objective == "energy" else model.encode)(*inputs)
     assert jnp.all(jnp.abs(latent.log_variance) <= 12.0)
     assert jnp.all(jnp.isfinite(latent.kl())) and jnp.all(jnp.isfinite(latent.sample(key=key)))
 
@@ -265,8 +268,9 @@ def test_relabelled_vertices_give_relabelled_results(seen, key, rng, config):
     model = make_model(config, build_hierarchy(vertices, faces, strides=TINY.strides), key=key)
     other = make_model(config, build_hierarchy(vertices[old], new[faces], strides=TINY.strides), key=key)
     offsets, base, visible = seen
+    encodes_residuals = (config.kind, config.objective) == ("residual", "evidence")
     latents = [
-        eqx.filter_jit(m.encode)(*((o, v) if config.kind == "masked" else (o, b, v)))
+        eqx.filter_jit(m.prior if config.objective == "energy" else m.encode)(*((o, b, v) if encodes_residuals else (o, v)))
         for m, o, b, v in ((model, offsets, base, visible), (other, offsets[old], base[old], visible[old]))
     ]
     np.testing.assert_allclose(latents[0].mean, latents[1].mean, atol=1e-10)
@@ -351,6 +355,7 @@ def test_the_full_size_is_that_of_the_tables():
 def test_parameters_are_counted_before_they_are_made(hierarchy, key, config):
     counted = sum(heads * _parameters(step, a, b, config) for step, a, b, heads in _layers(config, hierarchy))
     gates = hierarchy.sizes[0] if config.kind == "residual" else 0
+    gates += config.channels[-1] + 1 if config.objective == "energy" else 0
     assert counted + gates == count_parameters(make_model(config, hierarchy, key=key))
 
 
@@ -378,3 +383,14 @@ def test_the_memory_of_a_step_is_estimated_from_above(key, single_precision, con
 def test_the_kinds_are_what_they_say(hierarchy, key):
     assert isinstance(make_model(TINY, hierarchy, key=key), MaskedVAE)
     assert isinstance(make_model(dataclasses.replace(TINY, kind="residual"), hierarchy, key=key), ResidualVAE)
+
+
+def test_a_model_of_the_energy_score_has_no_encoder_and_keeps_a_share(hierarchy, seen, key):
+    config = dataclasses.replace(TINY, kind="residual", objective="energy")
+    model = make_model(config, hierarchy, key=key)
+    _, base, visible = seen
+    assert 0.5 < float(eqx.filter_jit(model.condition)(base, visible).share) < 1.0
+    with pytest.raises(InputError, match="no encoder of residuals"):
+        model.encode(base, base, visible)
+    evidence = make_model(dataclasses.replace(config, objective="evidence"), hierarchy, key=key)
+    assert float(eqx.filter_jit(evidence.condition)(base, visible).share) == 0.0

@@ -169,7 +169,7 @@ def train_head(
     scale_m = float(np.sqrt(((data.reference_m - template) ** 2).sum(2).mean()))
     report("pooling levels")
     hierarchy = meshvae.build_hierarchy(template, np.asarray(head.faces), method=model.hierarchy, strides=model.strides)
-    meshvae.check_memory(model, hierarchy, batch=config.batch)
+    meshvae.check_memory(model, hierarchy, batch=config.batch, samples=config.energy_samples)
     source: Source
     if model.kind == "masked":
         source = masked_source(head, data, scale_m=scale_m, masks=views, batch=config.batch)

@@ -36,34 +36,51 @@ class Linearised(eqx.Module):
     """From offsets in metres to the coefficients nearest in least squares."""
     root: Float[Array, " D"]
     """Square root of each unknown's prior precision."""
+    weight: Float[Array, " C"]
+    """One over the noise's variance at each coordinate, in 1/m²."""
 
 
 class HeadCorrector(eqx.Module):
-    """The kriging correction as a linear map of residuals (facts of `findings`: one linear solve).
+    """The kriging correction and the posterior's spread, as linear maps (`diversify.krige` for one head at a time).
 
     A residual is read as coefficients δ; conditioning them on a visible part that the closed form already explains
-    leaves A⁻¹Pδ, with A the posterior and P the prior precision (the identity for coefficients).
+    leaves A⁻¹Pδ, with A the posterior precision and P the prior's (the identity for coefficients).
     """
 
     shape: Float[Array, "R C"]
-    """Metres a unit of each unknown, flattened vertices."""
+    """Units of residuals a unit of each unknown, flattened vertices."""
     dual: Float[Array, "C K"]
-    """From offsets in metres to coefficients."""
+    """From residuals to coefficients."""
 
-    def __call__(self, correction: Float[Array, "R K"], residual: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
-        """The part of a residual that the visible part leaves free; `correction` is R rows and K columns of A⁻¹."""
-        return ((correction @ (residual.reshape(-1) @ self.dual)) @ self.shape).reshape(residual.shape)
+    def __call__(self, correction: Float[Array, "R R"], residual: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
+        """The part of a residual that the visible part leaves free; `correction` is L with LLᵀ = A⁻¹."""
+        return (self._free(correction, residual) @ self.shape).reshape(residual.shape)
+
+    def draw(
+        self,
+        correction: Float[Array, "R R"],
+        residual: Float[Array, "V 3"],
+        share: Float[Array, ""],
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "V 3"]:
+        """The same plus `share` times a draw of the posterior's spread."""
+        noise = jax.random.normal(key, correction.shape[:1], residual.dtype)
+        point = self._free(correction, residual) + share * (correction @ noise)
+        return (point @ self.shape).reshape(residual.shape)
+
+    def _free(self, factor: Float[Array, "R R"], residual: Float[Array, "V 3"]) -> Float[Array, " R"]:
+        delta = residual.reshape(-1) @ self.dual
+        return factor @ (factor[: delta.size].T @ delta)
 
 
 class Views(eqx.Module):
     """Masks with the closed form's solution for each."""
 
-    weight: Float[Array, "M C"]
-    """Visibility over the noise's variance, in 1/m²."""
     visible: Bool[Array, "M V"]
     """What is seen."""
-    inverse: Float[Array, "M D D"]
-    """Posterior covariance A⁻¹."""
+    factor: Float[Array, "M D R"]
+    """L with LLᵀ = A⁻¹, the posterior covariance: its columns that bear on the head's own R unknowns."""
 
 
 def linearise(head: HeadModel, noise: NoiseModel) -> Linearised:
@@ -84,6 +101,7 @@ def linearise(head: HeadModel, noise: NoiseModel) -> Linearised:
         shape_m=jacobian[:count],
         dual=jnp.asarray(dual, head.dtype),
         root=root,
+        weight=jnp.repeat(1.0 / noise.sigma_m**2, 3),
     )
 
 
@@ -96,19 +114,18 @@ def make_views(
 ) -> Views:
     """Solve the closed form for each mask, in double precision where its condition number asks for it."""
     jacobian, root = np.asarray(linear.jacobian_m), np.asarray(linear.root, np.float64)
-    precision = 1.0 / np.asarray(noise.sigma_m, np.float64) ** 2
-    inverses, weights = [], []
+    sigma = np.asarray(noise.sigma_m, np.float64)
+    kept = linear.shape_m.shape[0]
+    factors = np.empty((len(hidden), len(root), kept), jacobian.dtype)
     for number, mask in enumerate(hidden):
-        weight = np.repeat(precision * ~mask, 3)
-        seen = np.flatnonzero(weight)
-        rows = jacobian[:, seen] * np.sqrt(weight[seen]).astype(jacobian.dtype)
+        seen = np.flatnonzero(np.repeat(~mask, 3))
+        rows = jacobian[:, seen] * np.repeat(1.0 / sigma, 3)[seen].astype(jacobian.dtype)
         normal = (rows @ rows.T).astype(np.float64) + np.diag(root**2)
-        inverses.append(
-            scipy.linalg.cho_solve(scipy.linalg.cho_factor(normal), np.eye(len(root))).astype(jacobian.dtype)
-        )
-        weights.append(weight.astype(jacobian.dtype))
+        # Factored from the last unknown to the first, A = WWᵀ with W upper triangular: L = W⁻ᵀ is lower triangular.
+        upper = scipy.linalg.cholesky(normal[::-1, ::-1], lower=True)[::-1, ::-1]
+        factors[number] = scipy.linalg.solve_triangular(upper, np.eye(len(root)), trans="T")[:, :kept]
         report(number + 1, len(hidden))
-    return Views(jnp.asarray(np.stack(weights)), jnp.asarray(~hidden), jnp.asarray(np.stack(inverses)))
+    return Views(visible=jnp.asarray(~hidden), factor=jnp.asarray(factors))
 
 
 class ResidualSource(eqx.Module):
@@ -138,7 +155,8 @@ class ResidualSource(eqx.Module):
     @property
     def corrector(self) -> HeadCorrector:
         """The kriging correction."""
-        return HeadCorrector(self.linear.shape_m, self.linear.dual)
+        unit = self.residual_scale_m
+        return HeadCorrector(self.linear.shape_m / unit, self.linear.dual * unit)
 
     def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Examples:
         """Heads from the sampler, each behind a view of its own; masks don't grow with `progress`."""
@@ -198,14 +216,16 @@ def _complete(source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3
         angle = 2.0 * jnp.pi * jax.random.uniform(turn_key, (count, 1), flat.dtype)
         first, second = source.errors_m[pair[:, 0]], source.errors_m[pair[:, 1]]
         given = flat + jnp.cos(angle) * first + jnp.sin(angle) * second
-    evidence = (views.weight[row] * (given - linear.centre_m[None, :])) @ linear.jacobian_m.T
-    inverse = views.inverse[row]
-    mean = jnp.einsum("bij,bj->bi", inverse, evidence)
-    n_rows, n_coefficients = linear.shape_m.shape[0], linear.dual.shape[1]
-    base = linear.centre_m[None, :] + mean[:, :n_rows] @ linear.shape_m
+    visible = views.visible[row]
+    weight = linear.weight[None, :] * jnp.repeat(visible.astype(flat.dtype), 3, axis=1)
+    evidence = (weight * (given - linear.centre_m[None, :])) @ linear.jacobian_m.T
+    factor = views.factor[row]
+    own = factor[:, : factor.shape[2]]
+    mean = jnp.einsum("bij,bkj,bk->bi", own, factor, evidence)
+    base = linear.centre_m[None, :] + mean @ linear.shape_m
     return Examples(
         target=((flat - base) / source.residual_scale_m).reshape(heads_m.shape),
-        visible=views.visible[row],
+        visible=visible,
         base=(base.reshape(heads_m.shape) - source.template_m[None]) / source.scale_m,
-        correction=inverse[:, :n_rows, :n_coefficients],
+        correction=own,
     )
