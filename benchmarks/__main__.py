@@ -1,4 +1,4 @@
-"""python -m benchmarks [quality|fit|speed|all] --out DIR"""
+"""python -m benchmarks [quality|fit|vae|speed|all] --out DIR"""
 
 import sys
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from rich.console import Console
 
 from diverse3d._errors import InputError
 from diverse3d.diversify import METHODS, get_method
+from diverse3d.experiments import environment
 
-from ._environment import environment
 from ._metric import BASELINE, Metric, judge, read_baseline, update_baseline
 from ._report import show, write
 
-Suite = Literal["quality", "fit", "speed", "all"]
+Suite = Literal["quality", "fit", "vae", "speed", "all"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure quality, fit and speed, and compare with the committed baseline."""
+    """Measure quality, fit, mesh VAEs and speed, and compare with the committed baseline."""
 
     out: Path
-    """Folder for results; an interrupted quality run goes on from what it finds there."""
+    """Folder for results; an interrupted quality or vae run goes on from what it finds there."""
     suite: Annotated[Suite, tyro.conf.Positional] = "all"
     """What to measure."""
     heads: int = 64
@@ -35,6 +35,12 @@ class Options:
     """Methods of the table of methods; map and posterior are the references and always run."""
     head: Path | None = None
     """Head file for the quality suite, its heads drawn from its own prior; the embedded head if not given."""
+    masked: Path | None = None
+    """Weights of a masked model for the vae suite; those of the package if not given."""
+    residual: Path | None = None
+    """Weights of a residual model for the vae suite; those of the package if not given."""
+    budgets: tuple[int, ...] = (100, 200, 400, 800)
+    """Training budgets in steps of the vae suite's own rows; none trains none."""
     baseline: Path = BASELINE
     """Baseline file."""
     gate: bool = False
@@ -45,9 +51,9 @@ class Options:
 
 def suites(name: Suite) -> dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str]]]]:
     """The suites asked for; imported late, so that one doesn't need another's extras."""
-    from . import fitting, quality, speed
+    from . import fitting, quality, speed, vae
 
-    every = {"quality": quality.run, "fit": fitting.run, "speed": speed.run}
+    every = {"quality": quality.run, "fit": fitting.run, "vae": vae.run, "speed": speed.run}
     return every if name == "all" else {name: every[name]}
 
 
@@ -59,6 +65,8 @@ def run(options: Options, console: Console | None = None) -> int:
         raise InputError("--heads and --seeds must be at least 1.")
     if options.head is not None and options.suite != "quality":
         raise InputError("--head is for the quality suite; run `python -m benchmarks quality --head FILE`.")
+    if (options.masked is not None or options.residual is not None) and options.suite != "vae":
+        raise InputError("--masked and --residual are for the vae suite; run `python -m benchmarks vae`.")
     for method in options.methods:
         get_method(method)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,15 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from diverse3d.metrics import UNITS
+from diverse3d.experiments import Plan, Record
+from diverse3d.metrics import UNITS, bootstrap_paired
 
-from ._cells import Record
 from ._metric import Metric
 from ._report import markdown
-
-if TYPE_CHECKING:
-    from .quality import Plan
 
 
 class Column(NamedTuple):
@@ -60,10 +57,7 @@ def per_head(records: Sequence[Record], occluder: str, setting: str, method: str
 
 def paired_difference(ours: dict[int, float], reference: dict[int, float]) -> tuple[float, float, float]:
     """Mean difference over heads and its 95 % bootstrap interval; heads are drawn, since seeds share a head."""
-    difference = np.array([ours[head] - reference[head] for head in ours])
-    drawn = np.random.default_rng(0).integers(0, len(difference), (4000, len(difference)))
-    low, high = np.percentile(difference[drawn].mean(1), [2.5, 97.5])
-    return float(difference.mean()), float(low), float(high)
+    return bootstrap_paired(list(ours.values()), [reference[head] for head in ours], list(ours))
 
 
 class Summary(NamedTuple):
@@ -77,7 +71,7 @@ class Summary(NamedTuple):
     """Mean CSE-O over that of `map`."""
 
 
-def summarise(records: Sequence[Record], plan: "Plan") -> dict[tuple[Cell, str], Summary]:
+def summarise(records: Sequence[Record], plan: Plan) -> dict[tuple[Cell, str], Summary]:
     """Summary of every (cell, method)."""
     summaries = {}
     for cell in ((o, s) for o in plan.occluders for s in plan.settings):
@@ -97,7 +91,7 @@ def summarise(records: Sequence[Record], plan: "Plan") -> dict[tuple[Cell, str],
     return summaries
 
 
-def quality_metrics(records: Sequence[Record], plan: "Plan", settings: str) -> list[Metric]:
+def quality_metrics(records: Sequence[Record], plan: Plan, settings: str) -> list[Metric]:
     """The suite's contract: means of every cell and method. A single completion has no spread to report."""
     metrics = []
     for ((occluder, setting), method), summary in summarise(records, plan).items():
@@ -110,7 +104,7 @@ def quality_metrics(records: Sequence[Record], plan: "Plan", settings: str) -> l
     return metrics
 
 
-def quality_tables(records: Sequence[Record], plan: "Plan", settings: str, out: Path) -> dict[str, str]:
+def quality_tables(records: Sequence[Record], plan: Plan, settings: str, out: Path) -> dict[str, str]:
     """Markdown with a row a method and a column an occluder × setting; the same numbers as quality.csv in `out`."""
     summaries = summarise(records, plan)
     cells = [(o, s) for s in plan.settings for o in plan.occluders]
@@ -141,7 +135,7 @@ def quality_tables(records: Sequence[Record], plan: "Plan", settings: str, out: 
     return {"quality": "".join(parts)}
 
 
-def _overview(summaries: dict[tuple[Cell, str], Summary], plan: "Plan") -> str:
+def _overview(summaries: dict[tuple[Cell, str], Summary], plan: Plan) -> str:
     """The table of findings: one cell holds every occluder, so that a method's numbers stand in one row."""
     names = ("ratio", "cse_occluded", "energy_score", "visible_error")
     text = ""

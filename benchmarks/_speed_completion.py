@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from diverse3d.diversify import METHODS, DiversifyConfig, complete, posterior
+from diverse3d.diversify import METHODS, DiversifyConfig, Task, complete, posterior
 from diverse3d.fit import Fit, FitProblem, NoiseModel, fit, isotropic_noise, prepare
 from diverse3d.head import load_head
 from diverse3d.head.population import split
@@ -46,7 +46,7 @@ def _algorithm_2() -> "Contestants":
 
     def ours(steps: int = STEPS) -> np.ndarray:
         config = DiversifyConfig(steps=steps)
-        samples = METHODS["global-dpp"].run(head, fitted, None, SAMPLES, config, key=key)
+        samples = METHODS["global-dpp"].run(Task(head, fitted, None), SAMPLES, config, key=key)
         return np.asarray(samples.latents)
 
     config = DiversifyConfig()

@@ -4,6 +4,7 @@ import ctypes
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,20 +26,20 @@ Contestants = dict[str, Callable[[], object]]
 
 
 def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
-    """Head model, an iteration of Algorithm 2, the closed form, and whole completions."""
+    """Head model, an iteration of Algorithm 2, the closed form, the mesh VAE, and whole completions."""
     del options
     if find_spec("torch") is None:
         console.print("speed: PyTorch is not installed, so its suite is left out; pip install '.[benchmark]' adds it.")
         return [], {}
     import torch
 
-    from . import _speed_completion, _speed_head
+    from . import _speed_completion, _speed_head, _speed_meshvae
 
     torch.set_num_threads(THREADS)
     keep_freed_memory()
     metrics: list[Metric] = []
     rows: list[list[str]] = []
-    for name, contestants in (*_speed_head.cases(), *_speed_completion.cases()):
+    for name, contestants in chain(_speed_head.cases(), _speed_completion.cases(), _speed_meshvae.cases()):
         console.print(f"speed: {name}", markup=False)
         add(metrics, rows, name, interleave(contestants))
     for name, contestants in _speed_completion.whole():
@@ -48,7 +49,21 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
         rows.append([name, f"{1e3 * timing.wall.min():.4g}", f"{1e3 * timing.cpu.min():.4g}", *["–"] * 4])
     head = ["work", "ours (ms, best)", "CPU (ms)", "× usual", "× matched", "× usual (CPU)", "× matched (CPU)"]
     title = f"Speed against PyTorch, {THREADS} threads: medians over rounds of ratios (in brackets: ratio of the best)"
-    return metrics, {"speed": markdown(title, head, rows)}
+    text = markdown(title, head, rows)
+    console.print(f"speed: {_speed_meshvae.STEP}, memory", markup=False)
+    peaks = _speed_meshvae.peaks()
+    if peaks:
+        text += memory(metrics, _speed_meshvae.STEP, peaks)
+    return metrics, {"speed": text}
+
+
+def memory(metrics: list[Metric], name: str, peaks: dict[str, float]) -> str:
+    """What a piece of work takes in MiB beyond what stays: ours as a metric, all forms as a table."""
+    metrics.append(Metric(f"speed/{name}/peak_memory", peaks["ours"], "MiB", "lower", 0.2, 5.0))
+    for form in ("usual", "matched"):
+        metrics.append(Metric(f"speed/{name}/peak_memory_over_{form}", peaks[form] / peaks["ours"], "×", "higher", 0.3))
+    row = [name, *(f"{peaks[form]:.0f}" for form in ("ours", "usual", "matched"))]
+    return markdown("Peak memory beyond what stays, MiB", ["work", "ours", "usual", "matched"], [row])
 
 
 def keep_freed_memory() -> None:

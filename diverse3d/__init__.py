@@ -6,9 +6,11 @@ otherwise; randomness takes an explicit `key`.
 
 from pathlib import Path as _Path
 
+from ._api import Interpolation as Interpolation
 from ._api import Result as Result
 from ._api import complete as complete
 from ._api import fit as fit
+from ._api import interpolate as interpolate
 from ._errors import InputError as InputError
 from ._optimise import RESULT_TEXT as RESULT_TEXT
 from .camera import WeakPerspective as WeakPerspective

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from . import diversify, observe, show
-from .diversify import DEFAULT_METHOD, Completions, DiversifyConfig, get_method
+from ._errors import InputError
+from .diversify import Completions, DiversifyConfig, HeadPath, default_method, get_method
 from .diversify._complete import check_count
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, prepare
 from .fit import fit as fit_observation
@@ -41,30 +42,53 @@ class Result(Completions):
         return show.save(self, directory, force=force, run=self.run)
 
 
+class Interpolation(HeadPath):
+    """Heads along the path between two completions of a result; they can be saved."""
+
+    run: Run = eqx.field(static=True)
+    """How the result was made."""
+
+    def save(self, directory: str | os.PathLike[str], *, force: bool = False, stages: Stages | None = None) -> Path:
+        """Write meshes, one animated GLB, a GIF, a strip and figures into a folder and return its path.
+
+        It appears whole or not at all. Raises `InputError` when it can't be written or holds something (`force`
+        replaces an older path).
+        """
+        return show.save_path(self, directory, force=force, run=self.run, stages=stages)
+
+
 def complete(
     seen: Observation,
     *,
     head: HeadModel | FitProblem | None = None,
     n: int = 20,
-    method: str = DEFAULT_METHOD,
+    method: str | None = None,
     key: PRNGKeyArray,
     noise: str | NoiseModel | None = None,
     fit_config: FitConfig | None = None,
     config: DiversifyConfig | None = None,
     fitted: Fit | None = None,
+    weights: str | os.PathLike[str] | None = None,
     stages: Stages | None = None,
 ) -> Result:
     """N plausible heads that agree with what is visible; see `diverse3d.diversify.complete`.
 
-    `head` None is the embedded one; `stages` is told of each stage and counts its seconds. Raises `InputError` for an
-    unknown method or noise, n < 1, or more samples than the machine's memory holds.
+    `head` None is the embedded one, `method` None its default, `weights` a file of trained weights; `stages` is told of
+    each stage and counts its seconds. Raises `InputError` for an unknown method or noise, n < 1, more samples than the
+    machine's memory holds, or a method whose weights are not there.
     """
     stages = Stages() if stages is None else stages
-    chosen, config = get_method(method), DiversifyConfig() if config is None else config
+    config = DiversifyConfig() if config is None else config
     fit_config = FitConfig() if fit_config is None else fit_config
     with stages("prepare"):
+        if head is None:
+            head = load_head()
+        if method is None:
+            method = default_method(head.head if isinstance(head, FitProblem) else head)
+        chosen = get_method(method)
+        learned = None if weights is None else Path(weights)
         if not isinstance(head, FitProblem):
-            head = chosen.head(load_head() if head is None else head)
+            head = chosen.head(head)
             check_count(n, head, chosen, config)
             head = prepare(head)
         jax.block_until_ready(head.smoothness)
@@ -74,7 +98,7 @@ def complete(
             jax.block_until_ready(fitted.vertices_m)
     with stages("complete"):
         made = diversify.complete(
-            seen, head=head, n=n, method=method, key=key, noise=noise, config=config, fitted=fitted
+            seen, head=head, n=n, method=method, key=key, noise=noise, config=config, fitted=fitted, learned=learned
         )
         jax.block_until_ready(made.vertices)
     run = describe(
@@ -82,6 +106,34 @@ def complete(
         fit_config=fit_config, config=config, stages=stages,
     )  # fmt: skip
     return Result(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)}, run=run)
+
+
+def interpolate(
+    result: Result,
+    i: int,
+    j: int,
+    *,
+    frames: int = 9,
+    plain: bool = False,
+    head: HeadModel | None = None,
+    weights: str | os.PathLike[str] | None = None,
+) -> Interpolation:
+    """The path from completion `i` to `j` of a result, its visible part held; see `diverse3d.diversify.interpolate`.
+
+    `head` is the one that the result was made with, None the embedded one; `weights` likewise. `plain` leaves the
+    visible part to the latents' straight line. Raises `InputError` for another head or other weights, for completions
+    that are not there, are the same or have no latents, and for a number of frames out of range.
+    """
+    head = load_head() if head is None else head
+    if head.sha256 != result.run.head_sha256:
+        raise InputError(f"The result was made with the head '{result.run.head_name}', not '{head.name}'; give that.")
+    file = None if weights is None else Path(weights)
+    path = diversify.interpolate(
+        result, i, j, head=head, frames=frames, plain=plain, config=result.run.diversify, weights=file
+    )
+    return Interpolation(
+        **{field.name: getattr(path, field.name) for field in dataclasses.fields(path)}, run=result.run
+    )
 
 
 def fit(seen: Observation, head: HeadModel | FitProblem | None = None, config: FitConfig | None = None) -> Fit:

@@ -23,6 +23,7 @@ from ._hierarchy import topology_fingerprint as topology_fingerprint
 from ._loss import Corrector as Corrector
 from ._loss import LossConfig as LossConfig
 from ._loss import Surface as Surface
+from ._loss import Terms as Terms
 from ._loss import make_surface as make_surface
 from ._memory import check_memory as check_memory
 from ._memory import estimate_bytes as estimate_bytes

@@ -72,6 +72,7 @@ class Train:
             resume=self.resume,
             report=_say,
         )
+        assert isinstance(result.model, meshvae.MaskedVAE | meshvae.ResidualVAE)
         card = {"data": str(self.data), "training": meshvae.training_record(config), "validation": result.figures}
         trained = meshvae.Trained(result.model, hierarchy, template, scale, scale, card)
         digest = meshvae.save_model(trained, self.out / "weights.safetensors")

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from ._errors import InputError
 
@@ -17,8 +16,6 @@ T = TypeVar("T")
 KEPT = 2
 """Newest checkpoints that are kept."""
 IDENTITY = "identity.json"
-
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every step that it takes
 
 
 class Checkpoints:
@@ -28,6 +25,7 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.identity = json.dumps(identity, sort_keys=True, default=str)
         self.folder.mkdir(parents=True, exist_ok=True)
+        ocp = _orbax()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -48,7 +46,7 @@ class Checkpoints:
     def save(self, state: Any) -> None:
         """Write a state under its own step."""
         leaves = {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
-        self.manager.save(int(state.step), args=ocp.args.StandardSave(leaves))
+        self.manager.save(int(state.step), args=_orbax().args.StandardSave(leaves))
 
     def newest(self, like: T) -> T | None:
         """The newest state, in the shape of `like`; None where there is none.
@@ -67,7 +65,7 @@ class Checkpoints:
         leaves, structure = jax.tree.flatten(like)
         shapes = {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
         try:
-            stored = self.manager.restore(step, args=ocp.args.StandardRestore(shapes))
+            stored = self.manager.restore(step, args=_orbax().args.StandardRestore(shapes))
         except (ValueError, KeyError, OSError) as error:
             raise InputError(f"{self.folder} holds a damaged checkpoint {step}; remove it and resume.") from error
         restored = [
@@ -75,3 +73,11 @@ class Checkpoints:
             for name, leaf in zip(shapes, leaves, strict=True)
         ]
         return jax.tree.unflatten(structure, restored)
+
+
+def _orbax() -> Any:
+    """Loaded only where something trains: it takes a second, which who only uses a model need not wait."""
+    import orbax.checkpoint
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every step that it takes
+    return orbax.checkpoint

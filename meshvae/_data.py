@@ -43,11 +43,11 @@ class Source(Protocol):
         """Residual model: what makes a residual agree with the visible part; None for whole meshes."""
         ...
 
-    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Examples:
-        """A training batch; `progress` in 0 … 1 is how far training is."""
+    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Any:
+        """A training batch, `Examples` for the mesh models; `progress` in 0 … 1 is how far training is."""
         ...
 
-    def validation(self) -> list[Examples]:
+    def validation(self) -> list[Any]:
         """Fixed batches of one size, never trained on."""
         ...
 

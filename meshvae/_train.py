@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,12 +15,32 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ._checkpoint import Checkpoints
 from ._curves import Curves
-from ._data import Examples, Source
+from ._data import Source
 from ._errors import InputError
 from ._loss import Corrector, LossConfig, Surface, Terms, energy_loss, masked_loss, residual_loss
 from ._model import MaskedVAE, ResidualVAE
 
-Model = MaskedVAE | ResidualVAE
+
+@runtime_checkable
+class SelfScoring(Protocol):
+    """Any other model that the loop can train: it scores its own examples."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was made for; checkpoints of another one are refused."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """Its sizes; `to_json` gives them as text."""
+        ...
+
+    def example_loss(self, one: Any, *, samples: int, key: PRNGKeyArray) -> tuple[Float[Array, ""], Terms]:
+        """Loss and its terms for one example; `samples` is `TrainConfig.energy_samples`."""
+        ...
+
+
+Model = MaskedVAE | ResidualVAE | SelfScoring
 ACTIVE_VARIANCE = 0.01
 """A latent variable says nothing when its mean varies over the data by less than this share of its own variance (Burda
 et al. 2016, who measure in units of the prior's: that would call dead what has yet to grow against a weak prior)."""
@@ -126,7 +146,7 @@ def train(
     source: Source,
     config: TrainConfig,
     *,
-    surface: Surface,
+    surface: Surface | None,
     out: Path,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -173,7 +193,7 @@ def train(
             checkpoints.save(state)
             pace = (time.perf_counter() - begin) / (step + 1 - first)
             report(Progress(step + 1, config.steps, pace * (config.steps - step - 1), figures))
-            if model.config.objective == "evidence":
+            if isinstance(model, MaskedVAE | ResidualVAE) and model.config.objective == "evidence":
                 _check_alive(figures, config, out)
             if int(state.stale) >= config.patience:
                 break
@@ -194,8 +214,8 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
 
 def example_loss(
     model: Model,
-    one: Examples,
-    surface: Surface,
+    one: Any,
+    surface: Surface | None,
     corrector: Corrector | None,
     config: TrainConfig,
     *,
@@ -203,6 +223,9 @@ def example_loss(
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], Terms]:
     """Loss and its terms for one example (of a batch that was mapped over)."""
+    if not isinstance(model, MaskedVAE | ResidualVAE):
+        return model.example_loss(one, samples=config.energy_samples, key=key)
+    assert surface is not None, "a mesh model needs its surface"
     if isinstance(model, MaskedVAE):
         return masked_loss(model, one.target, one.visible, surface, config.loss, kl_scale=kl_scale, key=key)
     assert one.base is not None and corrector is not None, "a residual model needs a closed form"
@@ -222,8 +245,8 @@ def example_loss(
 def _step(
     state: State,
     rest: Model,
-    examples: Examples,
-    surface: Surface,
+    examples: Any,
+    surface: Surface | None,
     corrector: Corrector | None,
     config: TrainConfig,
     optimiser: optax.GradientTransformation,
@@ -234,7 +257,7 @@ def _step(
 
     def mean_loss(learned: PyTree[Array]) -> Float[Array, ""]:
         model = eqx.combine(learned, rest)
-        keys = jax.random.split(key, len(examples.target))
+        keys = jax.random.split(key, len(jax.tree.leaves(examples)[0]))
         losses, _ = jax.vmap(
             lambda one, key: example_loss(model, one, surface, corrector, config, kl_scale=kl_scale, key=key)
         )(examples, keys)
@@ -252,7 +275,7 @@ def _step(
 
 
 def validate(
-    model: Model, held: list[Examples], surface: Surface, corrector: Corrector | None, config: TrainConfig
+    model: Model, held: list[Any], surface: Surface | None, corrector: Corrector | None, config: TrainConfig
 ) -> dict[str, float]:
     """Means over the validation batches: loss, distances (units of the scale), nats, and how many variables live."""
     lines = [_validate_batch(model, batch, surface, corrector, config, key=jax.random.key(1)) for batch in held]
@@ -270,14 +293,14 @@ def validate(
 @eqx.filter_jit
 def _validate_batch(
     model: Model,
-    batch: Examples,
-    surface: Surface,
+    batch: Any,
+    surface: Surface | None,
     corrector: Corrector | None,
     config: TrainConfig,
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], Terms, Float[Array, "v c"]]:
-    keys = jax.random.split(key, len(batch.target))
+    keys = jax.random.split(key, len(jax.tree.leaves(batch)[0]))
     one = jnp.ones((), jnp.float32)
     losses, terms = jax.vmap(
         lambda example, key: example_loss(model, example, surface, corrector, config, kl_scale=one, key=key)

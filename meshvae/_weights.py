@@ -66,7 +66,9 @@ def save_model(trained: Trained, path: Path, *, half: bool = False) -> str:
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
         unfinished = Path(aside) / "model"
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, unfinished, metadata=texts)
+        # Not `ascontiguousarray`, which would give a number the shape of a list of one.
+        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        save_file(contiguous, unfinished, metadata=texts)
         digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
         unfinished.replace(path)
     return digest

@@ -16,9 +16,9 @@ from rich.console import Console
 from benchmarks.__main__ import Options, conclude
 from benchmarks._metric import Metric, judge, read_baseline, update_baseline
 from benchmarks._quality_tables import paired_difference, quality_metrics, quality_tables
-from benchmarks._records import RecordStore
 from benchmarks._timing import interleave, speedup
-from benchmarks.quality import Plan, measure
+from benchmarks.quality import measure
+from diverse3d.experiments import Plan, RecordStore
 
 ERROR = Metric("suite[n=2]/error", 1.0, "mm", "lower", rel_tol=0.05, abs_tol=0.01)
 SPREAD = Metric("suite[n=2]/spread", 4.0, "mm", "higher", rel_tol=0.05)

@@ -369,12 +369,12 @@ def test_help_names_every_method_and_region_and_the_true_defaults():
     from diverse3d.observe import REGIONS
 
     command = Complete(input=Path("x"), out=Path("y"))
-    assert command.method == DEFAULT_METHOD
+    assert command.method is None
     assert diversify_settings(command) == DiversifyConfig()
     assert fit_settings(command) == FitConfig()
     assert fit_settings(dataclasses.replace(command, solver="sgd")).steps == 2000
     text = inspect.getsource(DiversifyOptions) + inspect.getsource(FitOptions)
-    assert all(name in text for name in (*METHODS, *REGIONS, *DEFAULT_SIGMA_MM))
+    assert all(name in text for name in (*METHODS, *REGIONS, *DEFAULT_SIGMA_MM, f"{DEFAULT_METHOD} if not given"))
 
 
 def test_doctor_and_head_info_say_what_is_there(small_head, capsys):

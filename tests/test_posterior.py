@@ -10,9 +10,10 @@ import pytest
 from helpers import as_float32, rotation_about, tiny_arrays
 from scipy.stats import multivariate_normal
 
+import meshvae
 from diverse3d._errors import InputError
 from diverse3d._optimise import CONVERGED
-from diverse3d.diversify import METHODS, SAMPLE_TEXT, DiversifyConfig, complete, get_method
+from diverse3d.diversify import METHODS, SAMPLE_TEXT, DiversifyConfig, Learned, Task, complete, get_method
 from diverse3d.diversify import posterior as closed_form
 from diverse3d.diversify._completions import SAMPLE_NOT_FINITE, SAMPLE_OFF_VISIBLE, SAMPLE_OK, sample_results
 from diverse3d.fit import (
@@ -186,11 +187,11 @@ def test_single_precision_agrees(still_head, seen, rng):
     np.testing.assert_allclose(near.log_evidence, exact.log_evidence, rtol=1e-3)
 
 
-def run(name, head, fit, key, n=4, config=QUICK, noise=None):
+def run(name, head, fit, key, n=4, config=QUICK, noise=None, learned=None):
     method = get_method(name)
     noise = load_noise(head, "realistic") if noise is None else noise
     belief = posterior(head, fit, noise) if method.closed_form else None
-    return np.asarray(method.run(head, fit, belief, n, config, key=key).vertices_m)
+    return np.asarray(method.run(Task(head, fit, belief, learned), n, config, key=key).vertices_m)
 
 
 def test_nothing_visible_gives_the_prior(still_head, key):
@@ -208,7 +209,7 @@ def test_nothing_visible_gives_the_prior(still_head, key):
 def test_everything_visible_leaves_nothing_open(still_head, key):
     truth = np.asarray(still_head.shaped(still_head.prior_mean + 0.3))
     fit = fit_at(still_head, truth, np.ones(len(truth), bool))
-    for name in ("map", "posterior", "posterior-dpp"):
+    for name in ("map", "posterior", "posterior-dpp", "posterior-cover"):
         heads = run(name, still_head, fit, key, noise=isotropic_noise(still_head, 1e-5, "x"))
         np.testing.assert_allclose(heads, np.broadcast_to(truth, heads.shape), atol=1e-4)
 
@@ -234,15 +235,40 @@ def fits(tiny_head, observation):
     return make
 
 
+@pytest.fixture(scope="module")
+def learned(tiny_head):
+    """Untrained models of the tiny head: what they decode is noise, which the laws below hold for all the same."""
+    from diverse3d.diversify._learned import coefficient_dual
+
+    template, faces = np.asarray(tiny_head.template_m, np.float64), np.asarray(tiny_head.faces)
+    models = {}
+    for kind, objective in (("masked", "evidence"), ("residual", "energy")):
+        config = meshvae.ModelConfig(
+            kind=kind, objective=objective, strides=(2, 1, 2), channels=(6, 8), basis=2, latent_channels=3
+        )
+        hierarchy = meshvae.build_hierarchy(template, faces, strides=config.strides)
+        models[kind] = Learned(
+            model=meshvae.make_model(config, hierarchy, key=jax.random.key(4)),
+            template_m=tiny_head.template_m,
+            scale_m=jnp.asarray(0.008),
+            residual_scale_m=jnp.asarray(1e-3),
+            dual=coefficient_dual(tiny_head),
+            latent_norm=(3.0, 0.3),
+            sha256="0" * 64,
+        )
+    return models
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.usefixtures("optax_promotion")
-def test_every_method(tiny_head, observation, fits, key, name):
+def test_every_method(tiny_head, observation, fits, learned, key, name):
     head, at = fits(name)
     turn, shift = rotation_about([0, 1, 0.2], 1.0), np.array([2.0, 0.0, -1.0])
 
     def go(key, n=4, fitted=at):
         return complete(
-            observation, head=tiny_head, n=n, method=name, key=key, noise="realistic", config=QUICK, fitted=fitted
+            observation, head=tiny_head, n=n, method=name, key=key, noise="realistic", config=QUICK, fitted=fitted,
+            learned=learned.get(METHODS[name].weights),
         )
 
     got, again = go(key), go(key)
@@ -303,10 +329,10 @@ def test_diversity_loss_spreads_what_is_hidden(tiny_head, fits, key):
 @pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("visible", [False, True], ids=["nothing visible", "nothing hidden"])
 @pytest.mark.parametrize("name", METHODS)
-def test_extremes_of_visibility(tiny_head, key, name, visible):
+def test_extremes_of_visibility(tiny_head, learned, key, name, visible):
     head = get_method(name).head(tiny_head)
     at = fit_at(head, np.asarray(head.shaped(head.prior_mean)), np.full(head.n_vertices, visible))
-    heads = run(name, head, at, key, n=4)
+    heads = run(name, head, at, key, n=4, learned=learned.get(METHODS[name].weights))
     assert np.isfinite(heads).all()
     # Nothing is thrown far away: a head stays within its own size.
     assert np.abs(heads - np.asarray(at.vertices_m)).max() < 0.06

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
+OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,15 @@ class DiversifyOptions:
 
     n: Annotated[int, arg(aliases=["-n"])] = 20
     """How many completions."""
-    method: str = "posterior-dpp"
-    """How they are made: map, posterior, posterior-dpp, global-dpp or global-local-dpp."""
+    method: Annotated[str | None, arg(metavar="NAME")] = None
+    """How they are made: map, posterior, posterior-dpp, posterior-cover, global-dpp, global-local-dpp, vae, vae-dpp,
+    vae-dpp-kriging, hybrid, hybrid-dpp or hybrid-cover; hybrid-dpp if not given (posterior-dpp for a head without
+    trained weights)."""
+    select: Annotated[Literal["diverse", "cover"] | None, arg(metavar="WISH")] = None
+    """What a pool is searched for: the most different heads, or those that some plausible head lies nearest to; as the
+    method's name says if not given."""
+    weights: OptionalFile = None
+    """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME")] = None
     """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
     pool: int = 400
@@ -195,8 +203,9 @@ class Train(Common):
 
     out: Path
     """Folder to write: checkpoints, curves, and in the end weights.safetensors."""
-    model: Literal["masked", "residual"] = "masked"
-    """What to train: whole heads from masked ones, or what the closed form leaves over."""
+    model: Literal["masked", "residual", "components"] = "masked"
+    """What to train: whole heads from masked ones; or what the closed form leaves over, on the mesh or as coefficients
+    (`components`, a small network, for which the preset says nothing)."""
     preset: Literal["small", "small-spiral", "full"] = "small"
     """Size: small trains on two CPU cores, full is the paper's."""
     head: OptionalFile = None
@@ -211,8 +220,8 @@ class Train(Common):
     """Heads a step."""
     learning_rate: float = 1e-3
     """Of AdamW, after a warm-up and down a cosine."""
-    energy_samples: int = 0
-    """Residual model: train on the energy score of so many samples (2 or more) instead of the evidence bound."""
+    energy_samples: int = 4
+    """Samples a head that the residual model's energy score is estimated from (2 or more)."""
     views: int = 256
     """Occluder masks to train with, a setting."""
     validate_every: int = 500
@@ -237,6 +246,8 @@ class Replay:
     """Folder that `complete` or `demo` wrote."""
     head: OptionalFile = None
     """Head file that the result was made with; the embedded head if not given."""
+    weights: OptionalFile = None
+    """Trained weights that the result was made with; the ones in the package if not given."""
     seed: Annotated[int | None, arg(metavar="INT")] = None
     """Another seed than the record's, to see what it changes."""
     quiet: bool = False
@@ -247,6 +258,105 @@ class Replay:
         from ._replay import run_replay
 
         return run_replay(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interpolate(Common):
+    """The path between two completions of a result: meshes, one animated GLB, a GIF and a strip. Nothing is random."""
+
+    result: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """Folder that `complete` or `demo` wrote."""
+    i: Positional[Annotated[int, arg(metavar="I")]]
+    """Number of the completion where it begins, from 0."""
+    j: Positional[Annotated[int, arg(metavar="J")]]
+    """Number of the completion where it ends."""
+    frames: int = 9
+    """Heads along the path, both ends counted."""
+    out: OptionalFolder = None
+    """Folder to write, new or empty; interpolation-I-J in the result's folder if not given."""
+    plain: bool = False
+    """Leave the straight line of the latents as it is, instead of holding the visible part along the path."""
+    head: OptionalFile = None
+    """Head file that the result was made with; the embedded head if not given."""
+    weights: OptionalFile = None
+    """Trained weights that the result was made with; the ones in the package if not given."""
+    force: bool = False
+    """Replace the path that the output folder already holds."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._interpolate import run_interpolate
+
+        return run_interpolate(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score(Common):
+    """Measure the completions of any tool, in the head's topology: diversity, errors, calibration, plausibility.
+
+    Nothing is random, and nothing is aligned: all meshes must lie in one frame."""
+
+    folder: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """A result's folder, or one with completions as .ply, .obj or .npz (`vertices` [N,V,3]); metres to millimetres."""
+    truth: OptionalFile = None
+    """The true head (a mesh); without it, what needs no truth is measured."""
+    visible: OptionalFile = None
+    """What is visible: .npy or .npz with a true or false a vertex (also a result's completions.npz), or text with the
+    indices of visible vertices; a result's own if not given."""
+    held: OptionalFile = None
+    """Mesh that the completions should agree with where visible; a result's own, or the truth, if not given."""
+    head: OptionalFile = None
+    """Head file; the embedded head if not given."""
+    out: OptionalFile = None
+    """JSON file to write."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._score import run_score
+
+        return run_score(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark(Common):
+    """Measure methods on the same occluded heads of the test split, whose truth is known: tables, plots, statements.
+
+    An interrupted run goes on in the same folder; methods whose weights are not there are left out, which is said."""
+
+    suite: Positional[Annotated[str, arg(metavar="SUITE")]]
+    """table1 (methods × occluders), table2 (k × n_σ), fig3 (what is diverse where), fig4 (interpolation paths) or
+    frontier (what diversity costs)."""
+    out: Path
+    """Folder for SUITE.csv, SUITE.json and SUITE.html, and for the records of each head."""
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME", aliases=["--method"])] = ()
+    """Methods of the table of methods; the suite's own choice if not given."""
+    occluders: Annotated[tuple[str, ...], arg(metavar="REGION")] = ()
+    """Regions that are hidden; the suite's own if not given."""
+    settings: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
+    """exact (what is visible is given without error), realistic (front-facing vertices, 1 mm off), or both; the suite's
+    own if not given."""
+    heads: int = 16
+    """How many heads."""
+    seeds: int = 3
+    """How many times each random method runs on each head."""
+    n: Annotated[int, arg(aliases=["-n"])] = 16
+    """How many completions a run."""
+    head: OptionalFile = None
+    """Head file, its heads drawn from its own prior; the embedded head and the population's test split if not given."""
+    photo: OptionalFile = None
+    """A photo in place of heads (table1 alone): nobody knows its truth, so what needs one is left out."""
+    masked: OptionalFile = None
+    """Weights of a masked model, for vae methods; the ones in the package if not given."""
+    residual: OptionalFile = None
+    """Weights of a residual model, for hybrid methods; the ones in the package if not given."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._benchmark import run_benchmark
+
+        return run_benchmark(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -267,5 +377,8 @@ Command = (
     | Annotated[Head, subcommand("head")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Replay, subcommand("replay")]
+    | Annotated[Interpolate, subcommand("interpolate")]
+    | Annotated[Score, subcommand("score")]
+    | Annotated[Benchmark, subcommand("benchmark")]
     | Annotated[Doctor, subcommand("doctor")]
 )

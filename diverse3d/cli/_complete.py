@@ -7,7 +7,7 @@ import jax
 
 from .. import _api, show
 from .._errors import InputError
-from ..diversify import DiversifyConfig, get_method
+from ..diversify import DiversifyConfig, check_weights, default_method, get_method, selected
 from ..diversify._complete import check_count
 from ..fit import FitConfig, check_noise, prepare
 from ..fit import fit as fit_observation
@@ -25,7 +25,8 @@ def run_complete(command: Complete) -> int:
     """Fit, complete, write."""
     check_target(command.out, force=command.force)
     key, fit_config, config = seed_key(command.seed), fit_settings(command), diversify_settings(command)
-    method = get_method(command.method)
+    if command.method is not None:
+        get_method(command.method)
     _check_input(command)
     use_compilation_cache()
     reporter = Reporter(("head", "observe", "prepare", "fit", "complete", "draw", "write"), quiet=command.quiet)
@@ -33,17 +34,21 @@ def run_complete(command: Complete) -> int:
     with reporter.shown():
         with stages("head"):
             head = load_head(command.head)
+        name = selected(command.method or default_method(head), command.select)
+        method = get_method(name)
         check_count(command.n, method.head(head), method, config)
+        if method.weights is not None:
+            check_weights(head, method.weights, command.weights)
         if command.noise is not None:
             check_noise(command.noise)
         with stages("observe"):
             seen = observe(command, head)
         result = _api.complete(
-            seen, head=head, n=command.n, method=command.method, key=key, noise=command.noise,
-            fit_config=fit_config, config=config, stages=stages,
+            seen, head=head, n=command.n, method=name, key=key, noise=command.noise,
+            fit_config=fit_config, config=config, weights=command.weights, stages=stages,
         )  # fmt: skip
         show.save(result, command.out, force=command.force, run=result.run, stages=stages, options=_options(command))
-    made = f"{len(result.vertices)} completions by {command.method}"
+    made = f"{len(result.vertices)} completions by {name}"
     _finish(command, made, show.warnings_of(seen, result.fit, result), stages)
     return 0
 
@@ -126,7 +131,8 @@ def _check_input(command: Complete | Fit) -> None:
         raise InputError(
             f"--occlude paints photos, and {command.input} is a mesh; mark its hidden vertices with --mask."
         )
-    for path in (command.input, command.mask, command.head):
+    weights = command.weights if isinstance(command, Complete) else None
+    for path in (command.input, command.mask, command.head, weights):
         if path is not None and not path.exists():
             raise InputError(f"There is no file {path}.")
 

@@ -17,6 +17,10 @@ TYPICAL_SECONDS = {
     "prepare": 3.0,
     "fit": 14.0,
     "complete": 6.0,
+    "interpolate": 8.0,
+    "render": 8.0,
+    "read": 1.0,
+    "measure": 8.0,
     "draw": 12.0,
     "write": 2.0,
 }
@@ -28,6 +32,10 @@ _LABELS = {
     "prepare": "preparing the head",
     "fit": "fitting what is visible",
     "complete": "completing what is hidden",
+    "interpolate": "walking from one to the other",
+    "render": "drawing the heads",
+    "read": "reading the meshes",
+    "measure": "measuring",
     "draw": "drawing the contact sheet",
     "write": "writing files",
 }

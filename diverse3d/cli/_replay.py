@@ -37,19 +37,20 @@ def run_replay(command: Replay) -> int:
     stages = Stages(reporter)
     with reporter.shown():
         with stages("head"):
-            head = load_head(command.head)
-        if head.sha256 != run.head_sha256:
-            made_with = run.head_sha256[:12] or "from arrays"
-            raise InputError(
-                f"{command.result} was made with the head '{one_line(run.head_name)}' ({one_line(made_with)}), "
-                f"and this one is '{head.name}' ({head.sha256[:12]}); give the right one with --head."
-            )
+            head = load_same_head(command.head, command.result, run)
         with stages("observe"):
-            seen = _observe(command.result, head)
+            seen = observe_again(command.result, head)
         result = _api.complete(
             seen, head=head, n=run.n, method=run.method, key=key, noise=run.noise,
-            fit_config=run.fit, config=run.diversify, stages=stages,
+            fit_config=run.fit, config=run.diversify, weights=command.weights, stages=stages,
         )  # fmt: skip
+    stored_weights = record.get("weights")
+    made_with = stored_weights.get("sha256") if isinstance(stored_weights, dict) else None
+    if made_with != result.weights_sha256:
+        raise InputError(
+            f"{command.result} was made with other trained weights ({one_line(made_with)[:12]}); "
+            "give them by --weights."
+        )
     again = show.npz_bytes(show.completion_arrays(result))
     if again == before:
         if not command.quiet:
@@ -117,7 +118,20 @@ def _as(default: Any, value: Any) -> Any:
     return value
 
 
-def _observe(folder: Path, head: HeadModel) -> Observation:
+def load_same_head(file: Path | None, folder: Path, run: Run) -> HeadModel:
+    """The head file, or the embedded head; raises `InputError` unless it is the one that the result was made with."""
+    head = load_head(file)
+    if head.sha256 != run.head_sha256:
+        made_with = run.head_sha256[:12] or "from arrays"
+        raise InputError(
+            f"{folder} was made with the head '{one_line(run.head_name)}' ({one_line(made_with)}), "
+            f"and this one is '{head.name}' ({head.sha256[:12]}); give the right one with --head."
+        )
+    return head
+
+
+def observe_again(folder: Path, head: HeadModel) -> Observation:
+    """The observation of the input that lies in a result's folder."""
     if (folder / "input.png").is_file():
         return observe_photo(folder / "input.png", mask=folder / "mask.png")
     return observe_mesh(folder / "input.npz", head=head)

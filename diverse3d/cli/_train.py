@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -22,7 +22,8 @@ def run_train(command: Train) -> int:
     """Train; a run that is stopped goes on with --resume, bit for bit as if it had not been."""
     import meshvae
 
-    from ..learn import folder_data, head_data, population_data, train_head
+    from ..diversify import ComponentConfig
+    from ..learn import folder_data, head_data, population_data, train_components, train_head
 
     use_compilation_cache()
     if command.out.exists() and not command.out.is_dir():
@@ -50,24 +51,20 @@ def run_train(command: Train) -> int:
         )
         preset = command.preset if command.model == "masked" else f"{command.preset}-residual"
         with _shown(command.steps, quiet=command.quiet) as (report, progress):
-            trained = train_head(
-                head,
-                data,
-                meshvae.PRESETS[preset],
-                config,
-                out=command.out,
-                views=command.views,
-                resume=command.resume,
-                half=command.half,
-                report=report,
-                progress=progress,
-            )
+            options: dict[str, Any] = {
+                "out": command.out, "views": command.views, "resume": command.resume, "half": command.half,
+                "report": report, "progress": progress,
+            }  # fmt: skip
+            if command.model == "components":
+                digest = train_components(head, data, ComponentConfig(), config, **options)
+            else:
+                digest = train_head(head, data, meshvae.PRESETS[preset], config, **options).sha256
     except meshvae.InputError as error:
         raise InputError(str(error)) from error
     except OSError as error:
         raise InputError(f"{command.out} can't be written ({error.strerror or error}).") from error
     if not command.quiet:
-        print(f"{command.out / 'weights.safetensors'}  {trained.sha256}")
+        print(f"{command.out / 'weights.safetensors'}  {digest}")
     return 0
 
 

@@ -3,26 +3,23 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._optimise import descend
-from ..fit import Fit, canonical
-from ..head import HeadModel
+from ..fit import canonical
 from ._config import DiversifyConfig
-from ._linear import Samples
+from ._task import Samples, Task
+from ._vae import optimiser
 from .dpp import dpp_loss, kernel, pairwise_distance, quality, quality_threshold
 
 
 @eqx.filter_jit
-def run_coefficient_dpp(
-    head: HeadModel, fit: Fit, belief: None, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
-) -> Samples:
+def run_coefficient_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """N coefficient vectors optimised together: λ1 · visible L1 + λ3 · L_dpp, from around the fit.
 
     The visible L1 is the mean over samples, visible vertices and coordinates, in metres.
     """
-    del belief
+    head, fit = task.head, task.fit
     visible = jnp.repeat(fit.visible.astype(head.dtype), 3)
     hidden = 1.0 - visible
     threshold = jnp.asarray(
@@ -44,5 +41,5 @@ def run_coefficient_dpp(
 
     noise_z = jax.random.normal(key, (n, head.n_components), head.dtype)
     begin = fit.unknowns.z[None, :] + config.start_spread * noise_z
-    solution = descend(loss, begin, optax.adam(config.learning_rate), steps=config.steps, tolerance=0.0)
+    solution = descend(loss, begin, optimiser(config), steps=config.steps, tolerance=config.tolerance)
     return Samples(vertices(solution.value).reshape(n, -1, 3), solution.value)

@@ -1,9 +1,12 @@
 """Observation → Completions: stage 1, then a method of the table, then back to the world frame."""
 
 import os
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._errors import InputError
 from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare
@@ -12,7 +15,10 @@ from ..observe import Observation
 from ._completions import Completions, sample_results
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, posterior
-from ._methods import DEFAULT_METHOD, Method, get_method
+from ._kriging import kriging
+from ._learned import Learned, check_visible, load_learned
+from ._methods import Method, default_method, get_method
+from ._task import Task
 
 
 def complete(
@@ -20,22 +26,27 @@ def complete(
     *,
     head: HeadModel | FitProblem,
     n: int = 20,
-    method: str = DEFAULT_METHOD,
+    method: str | None = None,
     key: PRNGKeyArray,
     noise: str | NoiseModel | None = None,
     fit_config: FitConfig | None = None,
     config: DiversifyConfig | None = None,
     fitted: Fit | None = None,
     belief: Posterior | None = None,
+    learned: Learned | Path | None = None,
 ) -> Completions:
     """N plausible heads that agree with what is visible.
 
-    `noise` is `exact`, `realistic`, `photo`, a `NoiseModel`, or None: then a photo's fit is held to as `realistic`,
-    and a mesh as `exact` or `realistic`, whichever explains its visible vertices better (by log evidence).
-    The methods that start from no closed form hold to the fit alone and ignore it. `fitted` skips stage 1 with a fit of
-    the method's own head, `belief` the closed form with the posterior of that fit. Raises `InputError` for an unknown
-    method or noise, n < 1, or more samples than the machine's memory holds.
+    `method` None is `default_method(head)`. `noise` is `exact`, `realistic`, `photo`, a `NoiseModel`, or None: then a
+    photo's fit is held to as `realistic`, and a mesh as `exact` or `realistic`, whichever explains its visible vertices
+    better (by log evidence). The methods that start from no closed form hold to the fit alone and ignore it. `fitted`
+    skips stage 1 with a fit of the method's own head, `belief` the closed form with the posterior of that fit.
+    `learned` is the trained model of a method that has one, or its file; None is the one that the package carries for
+    the head. Raises `InputError` for an unknown method or noise, n < 1, more samples than the machine's memory holds, a
+    head without weights, or nothing visible where the method encodes what is.
     """
+    if method is None:
+        method = default_method(head.head if isinstance(head, FitProblem) else head)
     chosen = get_method(method)
     config = DiversifyConfig() if config is None else config
     problem = head if isinstance(head, FitProblem) else prepare(chosen.head(head))
@@ -48,8 +59,19 @@ def complete(
         belief = None
     elif belief is None:
         belief = believe(seen, model, at, noise)
-    samples = chosen.run(model, at, belief, n, config, key=key)
-    vertices, results = sample_results(samples.vertices_m, at, 1e-3 * config.visible_tolerance_mm)
+    if chosen.weights is None:
+        learned = None
+    elif not isinstance(learned, Learned):
+        learned = load_learned(model, chosen.weights, learned)
+    if chosen.weights == "masked":
+        check_visible(np.asarray(at.visible), method)
+    tight = None
+    if chosen.held_together and belief is not None and belief.noise == "exact" and config.hold > 1.0:
+        tight = posterior(model, at, _scaled(_noise_of(model, belief, noise), 1.0 / config.hold))
+    task = Task(model, at, belief, learned, tight)
+    samples = chosen.run(task, n, config, key=key)
+    drawn = corrected(task, samples.vertices_m, noise) if chosen.kriging else samples.vertices_m
+    vertices, results = sample_results(drawn, at, 1e-3 * config.visible_tolerance_mm)
     return Completions(
         vertices=at.to_world(vertices),
         faces=model.faces,
@@ -62,7 +84,17 @@ def complete(
         seen=seen,
         method=method,
         noise="none" if belief is None else belief.noise,
+        weights_sha256=None if learned is None else learned.sha256,
     )
+
+
+def corrected(
+    task: Task, vertices_m: Float[Array, "N V 3"], noise: str | NoiseModel | None = None
+) -> Float[Array, "N V 3"]:
+    """Any heads brought back to the held visible part by the kriging correction."""
+    assert task.belief is not None
+    correct = kriging(task.head, task.fit, task.belief, _noise_of(task.head, task.belief, noise))
+    return jax.lax.map(lambda one: correct(one, task.fit.held_m), vertices_m, batch_size=16)
 
 
 def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel | None = None) -> Posterior:
@@ -73,6 +105,15 @@ def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel
         return posterior(head, at, load_noise(head, noise or "realistic"))
     candidates = [posterior(head, at, load_noise(head, name)) for name in ("exact", "realistic")]
     return max(candidates, key=lambda belief: float(belief.log_evidence))
+
+
+def _noise_of(head: HeadModel, belief: Posterior, noise: str | NoiseModel | None) -> NoiseModel:
+    """The noise that a posterior was made with."""
+    return noise if isinstance(noise, NoiseModel) else load_noise(head, belief.noise)
+
+
+def _scaled(noise: NoiseModel, factor: float) -> NoiseModel:
+    return NoiseModel(sigma_m=factor * noise.sigma_m, factors_m=factor * noise.factors_m, name=noise.name)
 
 
 def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig) -> None:

@@ -30,7 +30,7 @@ class Completions(eqx.Module):
     held: Float[Array, "V 3"]
     """What the heads are held to where visible, metres: a mesh's own vertices or a photo's fitted ones."""
     latents: Float[Array, "N K"] | None
-    """Each head's latent vector (coefficients less their mean for the linear methods); None for methods without."""
+    """Each head's latent vector, as the method has it (coefficients less their mean for the linear ones)."""
     results: Int[Array, " N"]
     """A result code a sample (`SAMPLE_TEXT`)."""
     fit: Fit
@@ -41,6 +41,8 @@ class Completions(eqx.Module):
     """Name of the method in the table of methods."""
     noise: str = eqx.field(static=True)
     """Name of the noise setting that the visible part was held to."""
+    weights_sha256: str | None = eqx.field(static=True)
+    """Hash of the trained weights; None for methods without."""
 
     @property
     def uncertainty(self) -> Float[np.ndarray, " V"]:

@@ -16,6 +16,9 @@ class DiversifyConfig(eqx.Module):
     """Posterior samples that the selection chooses from (at least twice the number asked for)."""
     contraction: float = eqx.field(static=True, default=0.7)
     """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
+    hold: float = eqx.field(static=True, default=1.5)
+    """How many times more closely than the noise `exact` says the hybrid's samples agree where visible: that noise was
+    enlarged to serve the hidden part, the visible part is known better. Other noise is taken as it is."""
     visible_weight: float = eqx.field(static=True, default=1000.0)
     """λ1 of Algorithm 2, on the mean visible L1 distance in metres."""
     dpp_weight: float = eqx.field(static=True, default=0.025)
@@ -23,7 +26,11 @@ class DiversifyConfig(eqx.Module):
     steps: int = eqx.field(static=True, default=300)
     """Iterations of Algorithm 2."""
     learning_rate: float = eqx.field(static=True, default=0.05)
-    """Adam's learning rate in Algorithm 2 (the paper's SGD hardly moves latents of unit size in 300 steps)."""
+    """Learning rate of Algorithm 2."""
+    sgd: bool = eqx.field(static=True, default=False)
+    """Plain gradient descent, as the paper has it, and not Adam (it hardly moves latents of unit size in 300 steps)."""
+    tolerance: float = eqx.field(static=True, default=0.0)
+    """Algorithm 2 stops early once latents and loss change by less than this, relatively."""
     start_spread: float = eqx.field(static=True, default=0.5)
     """Standard deviation of the starting coefficients around the fit."""
     visible_tolerance_mm: float = eqx.field(static=True, default=3.0)

@@ -23,6 +23,8 @@ class Posterior(eqx.Module):
     """Posterior mean: the maximum a posteriori point of the linearised head."""
     factor: Float[Array, "D D"]
     """Upper triangle R with RᵀR = posterior precision."""
+    root: Float[Array, " D"]
+    """Square root of each unknown's prior precision."""
     log_evidence: Float[Array, ""]
     """Log density of the visible vertices under the head and the noise (up to no constant)."""
     noise: str = eqx.field(static=True)
@@ -68,6 +70,40 @@ def prior_root(head: HeadModel, noise: NoiseModel, rigid: float | Float[Array, "
     return jnp.concatenate([jnp.ones(count, head.dtype), flat, jnp.ones(rank, head.dtype)])
 
 
+class Expansion(eqx.Module):
+    """The head and its noise linearised at a fit."""
+
+    point: Float[Array, " D"]
+    """The fit as a posterior's vector."""
+    observed_m: Float[Array, " C"]
+    """What is seen there, flattened metres."""
+    jacobian_m: Float[Array, "C D"]
+    """Metres a unit of each unknown."""
+    weight: Float[Array, " C"]
+    """One over the noise where visible, zero where hidden."""
+    root: Float[Array, " D"]
+    """Square root of each unknown's prior precision."""
+
+
+def expand(head: HeadModel, fit: Fit, noise: NoiseModel) -> Expansion:
+    """The expansion that the posterior and the kriging correction share."""
+    others = jnp.zeros(6 + noise.factors_m.shape[0], head.dtype)
+    point = jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others])
+
+    def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
+        return observed_vertices(head, noise, point)
+
+    seen = jnp.sum(fit.visible.astype(head.dtype))
+    rigid_root = jnp.where(seen < 3, _PINNED_ROOT, RIGID_ROOT).astype(head.dtype)
+    return Expansion(
+        point=point,
+        observed_m=observed(point),
+        jacobian_m=jax.jacfwd(observed)(point),
+        weight=jnp.repeat(fit.visible.astype(head.dtype) / noise.sigma_m, 3),
+        root=prior_root(head, noise, rigid_root),
+    )
+
+
 @eqx.filter_jit
 def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     """p(head | visible vertices) around the fit.
@@ -77,18 +113,10 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     number single precision could not bear. The noise's low-rank factors join as unknowns of unit variance, which is
     the same as a noise covariance diag(σ²) + UUᵀ. Fixed shapes: hidden rows have weight zero.
     """
-    others = jnp.zeros(6 + noise.factors_m.shape[0], head.dtype)
-    start = jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others])
-
-    def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
-        return observed_vertices(head, noise, point)
-
-    weight = jnp.repeat(fit.visible.astype(head.dtype) / noise.sigma_m, 3)
-    jacobian = jax.jacfwd(observed)(start) * weight[:, None]
-    seen = jnp.sum(fit.visible.astype(head.dtype))
-    rigid_root = jnp.where(seen < 3, _PINNED_ROOT, RIGID_ROOT).astype(head.dtype)
-    root = prior_root(head, noise, rigid_root)
-    innovation = weight * (fit.held_m.reshape(-1) - observed(start))
+    at = expand(head, fit, noise)
+    start, weight, root = at.point, at.weight, at.root
+    jacobian = at.jacobian_m * weight[:, None]
+    innovation = weight * (fit.held_m.reshape(-1) - at.observed_m)
     stacked = jnp.concatenate([jacobian, jnp.diag(root)])
     target = jnp.concatenate([innovation, -root * start])
     # One QR of the stacked system with its right-hand side attached gives factor, solution and residual at once.
@@ -101,6 +129,6 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
         - jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor))))
         + jnp.sum(jnp.log(root))
         - log_noise
-        - 1.5 * seen * jnp.log(2 * jnp.pi)
+        - 1.5 * jnp.sum(fit.visible.astype(head.dtype)) * jnp.log(2 * jnp.pi)
     )
-    return Posterior(mean=start + step, factor=factor, log_evidence=log_evidence, noise=noise.name)
+    return Posterior(mean=start + step, factor=factor, root=root, log_evidence=log_evidence, noise=noise.name)

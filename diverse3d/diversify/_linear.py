@@ -1,66 +1,52 @@
-"""The closed-form methods: map, posterior, posterior-dpp."""
+"""The closed-form methods: map, posterior, posterior-dpp, posterior-cover."""
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..fit import Fit
-from ..head import HeadModel
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices
-from .dpp import greedy_selection, kernel, pairwise_distance, quality, quality_threshold
-
-
-class Samples(eqx.Module):
-    """What a method makes: heads in the fit's head frame, with their latents."""
-
-    vertices_m: Float[Array, "N V 3"]
-    """Vertices in metres, head frame."""
-    latents: Float[Array, "N K"]
-    """Coefficients less their population mean."""
+from ._select import all_vertices, best_cover, most_diverse
+from ._task import Samples, Task
 
 
 @eqx.filter_jit
-def run_map(
-    head: HeadModel, fit: Fit, belief: Posterior, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
-) -> Samples:
+def run_map(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """The single most likely head, whatever `n` is."""
-    del fit, n, config, key
-    mean = belief.mean
-    return Samples(head_vertices(head, mean)[None], mean[None, : head.n_components])
+    del n, config, key
+    mean = _belief(task).mean
+    return Samples(head_vertices(task.head, mean)[None], mean[None, : task.head.n_components])
 
 
 @eqx.filter_jit
-def run_posterior(
-    head: HeadModel, fit: Fit, belief: Posterior, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
-) -> Samples:
+def run_posterior(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """Independent samples of the closed-form posterior."""
-    del fit, config
-    points = belief.samples(n, key=key)
-    return Samples(_all_vertices(head, points), points[:, : head.n_components])
+    del config
+    return _heads(task, _belief(task).samples(n, key=key))
 
 
 @eqx.filter_jit
-def run_posterior_dpp(
-    head: HeadModel, fit: Fit, belief: Posterior, n: int, config: DiversifyConfig, *, key: PRNGKeyArray
-) -> Samples:
+def run_posterior_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """The most diverse `n` of a pool of posterior samples, by greedy determinantal selection.
 
-    Distances are RMS over hidden vertices. Selection picks extremes, so the pool is first drawn together around the
-    mean by `config.contraction`.
+    Selection picks extremes, so the pool is first drawn together around the mean by `config.contraction`.
     """
+    belief = _belief(task)
     drawn = belief.samples(max(config.pool, 2 * n), key=key)
     points = belief.mean[None, :] + config.contraction * (drawn - belief.mean[None, :])
-    vertices = _all_vertices(head, points)
-    hidden = jnp.repeat((~fit.visible).astype(head.dtype), 3)
-    distance = pairwise_distance(vertices.reshape(points.shape[0], -1), hidden)
-    threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
-    qualities = quality(jnp.sum(points[:, : head.n_components] ** 2, axis=1), jnp.asarray(threshold, head.dtype))
-    chosen = greedy_selection(kernel(distance, qualities, k=config.k), n)
-    return Samples(vertices[chosen], points[chosen, : head.n_components])
+    return _heads(task, points[most_diverse(task.head, task.fit, points, n, config)])
 
 
-def _all_vertices(head: HeadModel, points: Float[Array, "N D"]) -> Float[Array, "N V 3"]:
-    """Vertices of many points, a bounded number at a time so that skinning's intermediates stay small."""
-    return jax.lax.map(lambda point: head_vertices(head, point), points, batch_size=64)
+@eqx.filter_jit
+def run_posterior_cover(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
+    """The centres of `n` clusters of a pool of posterior samples."""
+    points = _belief(task).samples(max(config.pool, 2 * n), key=key)
+    return _heads(task, best_cover(task.head, task.fit, points, n))
+
+
+def _belief(task: Task) -> Posterior:
+    assert task.belief is not None, "the method starts from the closed form"
+    return task.belief
+
+
+def _heads(task: Task, points: Float[Array, "N D"]) -> Samples:
+    return Samples(all_vertices(task.head, points), points[:, : task.head.n_components])

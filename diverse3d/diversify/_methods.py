@@ -7,7 +7,11 @@ from .._errors import InputError
 from .._suggest import nearest
 from ..head import HeadModel
 from ._coefficients import run_coefficient_dpp
-from ._linear import Samples, run_map, run_posterior, run_posterior_dpp
+from ._hybrid import run_hybrid, run_hybrid_cover, run_hybrid_dpp
+from ._learned import Kind, has_weights
+from ._linear import run_map, run_posterior, run_posterior_cover, run_posterior_dpp
+from ._task import Samples
+from ._vae import run_vae, run_vae_dpp
 
 
 class Method(NamedTuple):
@@ -16,11 +20,19 @@ class Method(NamedTuple):
     summary: str
     """What it does, in a line."""
     run: Callable[..., Samples]
-    """(head, fit, belief, n, config, key=…) → Samples; `belief` is the closed-form posterior, or None."""
+    """(task, n, config, key=…) → Samples."""
     head: Callable[[HeadModel], HeadModel] = lambda head: head
     """The head it works on, from the head given."""
     closed_form: bool = True
-    """Whether it starts from the closed-form posterior."""
+    """Whether it needs the closed-form posterior: to start from it, or to be corrected by it."""
+    weights: Kind | None = None
+    """The trained model that it needs."""
+    kriging: bool = False
+    """Whether its heads go through the kriging correction in the end."""
+    held_together: bool = False
+    """Whether its samples are held together where visible (`DiversifyConfig.hold`)."""
+    latents: str = "coefficients"
+    """What it varies, and an interpolation goes along: `coefficients`, `vae` or `hybrid` latents."""
     single: bool = False
     """Whether it gives one completion whatever is asked for."""
     pooled: bool = False
@@ -39,6 +51,9 @@ METHODS: dict[str, Method] = {
     "posterior-dpp": Method(
         "the most diverse samples of a posterior pool (greedy DPP)", run_posterior_dpp, pooled=True
     ),
+    "posterior-cover": Method(
+        "the centres of clusters of a posterior pool (k-means)", run_posterior_cover, pooled=True
+    ),
     "global-dpp": Method(
         "Algorithm 2's loss over the coefficients of the whole head", run_coefficient_dpp, closed_form=False
     ),
@@ -48,9 +63,65 @@ METHODS: dict[str, Method] = {
         head=_global_local,
         closed_form=False,
     ),
+    "vae": Method("independent samples of the masked VAE", run_vae, weights="masked", closed_form=False, latents="vae"),
+    "vae-dpp": Method(
+        "the published method: the masked VAE's latents optimised together (Algorithm 2)",
+        run_vae_dpp,
+        weights="masked",
+        closed_form=False,
+        latents="vae",
+    ),
+    "vae-dpp-kriging": Method(
+        "the published method, its heads brought back to the visible part by the kriging correction",
+        run_vae_dpp,
+        weights="masked",
+        kriging=True,
+        latents="vae",
+    ),
+    "hybrid": Method(
+        "independent samples of the closed form and the residual VAE together",
+        run_hybrid,
+        weights="residual",
+        held_together=True,
+        latents="hybrid",
+    ),
+    "hybrid-dpp": Method(
+        "the most diverse of a pool of the closed form and the residual VAE together",
+        run_hybrid_dpp,
+        weights="residual",
+        held_together=True,
+        pooled=True,
+        latents="hybrid",
+    ),
+    "hybrid-cover": Method(
+        "the centres of clusters of such a pool (k-means)",
+        run_hybrid_cover,
+        weights="residual",
+        held_together=True,
+        pooled=True,
+    ),
 }
 
-DEFAULT_METHOD = "posterior-dpp"
+DEFAULT_METHOD = "hybrid-dpp"
+_WITHOUT_WEIGHTS = "posterior-dpp"
+SELECTIONS = {"diverse": "-dpp", "cover": "-cover"}
+"""What a pool can be searched for, with the ending of the methods that do so."""
+
+
+def default_method(head: HeadModel) -> str:
+    """The default method of a head: the best of the closed form where the package has no weights for it."""
+    weights = METHODS[DEFAULT_METHOD].weights
+    return DEFAULT_METHOD if weights is None or has_weights(head, weights) else _WITHOUT_WEIGHTS
+
+
+def selected(name: str, select: str | None) -> str:
+    """The method like `name` that searches its pool for `select`; raises `InputError` where there is none."""
+    if select is None:
+        return name
+    base = get_method(name) and name.removesuffix("-dpp").removesuffix("-cover")
+    if select not in SELECTIONS or base + SELECTIONS[select] not in METHODS:
+        raise InputError(f"The method '{name}' does not search a pool for '{select}'; use hybrid-dpp or posterior-dpp.")
+    return base + SELECTIONS[select]
 
 
 def get_method(name: str) -> Method:

@@ -1,11 +1,18 @@
 """Training of a head's mesh VAEs (papers/004 §2.2; the residual model is ours)."""
 
+from ._components import ComponentSource as ComponentSource
+from ._components import TrainedComponents as TrainedComponents
+from ._components import component_loss as component_loss
+from ._components import component_source as component_source
+from ._figures import component_figures as component_figures
+from ._figures import masked_figures as masked_figures
 from ._job import SETTINGS as SETTINGS
 from ._job import Data as Data
 from ._job import Setting as Setting
 from ._job import folder_data as folder_data
 from ._job import head_data as head_data
 from ._job import population_data as population_data
+from ._job import train_components as train_components
 from ._job import train_head as train_head
 from ._residual import HeadCorrector as HeadCorrector
 from ._residual import Linearised as Linearised

@@ -6,18 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 import meshvae
-from meshvae import MeshSource, ModelConfig, Source, TrainConfig, Trained
+from meshvae import MaskedVAE, MeshSource, ModelConfig, ResidualVAE, Source, TrainConfig, Trained
 
 from .._errors import InputError
+from ..diversify import ComponentConfig, count_components, make_component_model, save_components
 from ..fit import load_noise
 from ..head import HeadModel, sample_head
 from ..head.population import load_population, sample, split
+from ._components import ComponentMixture, TrainedComponents, component_source
 from ._residual import Mixture, ResidualSource, error_fields, linearise, make_views
 from ._views import region_masks
 
@@ -25,6 +28,8 @@ Setting = Literal["exact", "realistic"]
 SETTINGS: tuple[Setting, ...] = ("exact", "realistic")
 RESIDUAL_SCALE_M = 1e-3
 """Unit of residuals: about what the closed form leaves over."""
+_NORM_HEADS = 1024
+"""Training heads that the size of latents is measured on."""
 _REFERENCE_HEADS = 512
 """Training heads that the scale is measured on, and whose outlines the masks are taken from."""
 
@@ -181,6 +186,7 @@ def train_head(
     surface = meshvae.make_surface(template / scale_m, np.asarray(head.faces), dtype=head.dtype)
     report(f"training {meshvae.count_parameters(network):,} parameters; the first step compiles")
     result = meshvae.train(network, source, config, surface=surface, out=out, resume=resume, report=progress)
+    assert isinstance(result.model, MaskedVAE | ResidualVAE)
     card: dict[str, Any] = {
         "head": head.name,
         "head_sha256": head.sha256,
@@ -193,6 +199,8 @@ def train_head(
         "validation": result.figures,
         "unit": "validation distances are in units of the scale (masked) or of the residual scale",
     }
+    if isinstance(source, MeshSource):
+        card["latent_norm"] = latent_norm(result.model, source, key=jax.random.key(config.seed + 1))
     trained = Trained(
         model=result.model,
         hierarchy=hierarchy,
@@ -204,3 +212,71 @@ def train_head(
     digest = meshvae.save_model(trained, out / "weights.safetensors", half=half)
     meshvae.draw_curves(out / "curves.csv", out / "curves.png")
     return dataclasses.replace(trained, sha256=digest)
+
+
+def train_components(
+    head: HeadModel,
+    data: Data,
+    network: ComponentConfig,
+    config: TrainConfig,
+    *,
+    out: Path,
+    settings: tuple[Setting, ...] = SETTINGS,
+    views: int = 256,
+    resume: bool = False,
+    half: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+    progress: Callable[[meshvae.Progress], None] = lambda progress: None,
+) -> str:
+    """Train the component model of a head and write `out/weights.safetensors` with its curves; returns its hash."""
+    mixture = residual_source(
+        head, data, settings=settings, scale_m=1.0, views=views, batch=config.batch, report=report
+    )
+    sources = ComponentMixture(tuple(component_source(one) for one in mixture.sources))
+    unknowns = mixture.sources[0].linear.shape_m.shape[0]
+    model = make_component_model(head, unknowns, network, key=jax.random.key(config.seed))
+    report(f"training {count_components(model):,} parameters; the first step compiles")
+    result = meshvae.train(
+        TrainedComponents(model), sources, config, surface=None, out=out, resume=resume, report=progress
+    )
+    assert isinstance(result.model, TrainedComponents)
+    card: dict[str, Any] = {
+        "head": head.name,
+        "head_sha256": head.sha256,
+        "data": data.text,
+        "settings": list(settings),
+        "views": views,
+        "training": meshvae.training_record(config),
+        "steps": result.steps,
+        "seconds_of_the_last_run": round(result.seconds, 1),
+        "parameters": count_components(model),
+        "validation": {name: result.figures[name] for name in ("loss", "hidden_rms")},
+        "unit": "mm",
+    }
+    digest = save_components(result.model.network, out / "weights.safetensors", card=card, half=half)
+    meshvae.draw_curves(out / "curves.csv", out / "curves.png")
+    return digest
+
+
+def latent_norm(
+    model: MaskedVAE | ResidualVAE, source: MeshSource, *, key: PRNGKeyArray
+) -> dict[str, float]:
+    """How large the latents of training heads behind masks are: mean and deviation of ‖z‖^⅔, which is near normal.
+
+    Where the quality of a latent starts to fall is read off from it (papers/004 §1.3).
+    """
+    assert isinstance(model, MaskedVAE), "only a masked model encodes what is visible"
+
+    @eqx.filter_jit
+    def norms(model: MaskedVAE, examples: meshvae.Examples, key: PRNGKeyArray) -> Float[Array, " B"]:
+        def one(offsets: Float[Array, "V 3"], visible: Bool[Array, " V"], key: PRNGKeyArray) -> Float[Array, ""]:
+            return jnp.sum(model.encode(offsets, visible).sample(key=key) ** 2)
+
+        return jax.vmap(one)(examples.target, examples.visible, jax.random.split(key, len(examples.target)))
+
+    root = []
+    for number in range(-(-_NORM_HEADS // source.batch)):
+        data_key, draw_key = jax.random.split(jax.random.fold_in(key, number))
+        examples = source.examples(source.batch, progress=1.0, key=data_key)
+        root.append(np.cbrt(np.asarray(norms(model, examples, draw_key), np.float64)))
+    return {"cube_root_mean": float(np.mean(root)), "cube_root_deviation": float(np.std(root))}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from meshvae import Examples
 
@@ -204,8 +204,11 @@ def error_fields(head: HeadModel, setting: str) -> Float[Array, "E C"]:
     return jnp.asarray(np.stack(fields) if fields else np.zeros((0, head.n_vertices * 3)), head.dtype)
 
 
-@eqx.filter_jit
-def _complete(source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3"], *, key: PRNGKeyArray) -> Examples:
+def posterior_means(
+    source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3"], *, key: PRNGKeyArray
+) -> tuple[Float[Array, "B C"], Int[Array, " B"], Float[Array, "B R"], Float[Array, "B R R"]]:
+    """Heads behind random views, completed: flattened vertices, views, posterior means in the head's own unknowns, and
+    the factors L of their posterior covariances."""
     linear, count = source.linear, heads_m.shape[0]
     pick_key, error_key, turn_key = jax.random.split(key, 3)
     row = jax.random.randint(pick_key, (count,), 0, views.visible.shape[0])
@@ -222,10 +225,17 @@ def _complete(source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3
     factor = views.factor[row]
     own = factor[:, : factor.shape[2]]
     mean = jnp.einsum("bij,bkj,bk->bi", own, factor, evidence)
+    return flat, row, mean, own
+
+
+@eqx.filter_jit
+def _complete(source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3"], *, key: PRNGKeyArray) -> Examples:
+    linear = source.linear
+    flat, row, mean, factor = posterior_means(source, views, heads_m, key=key)
     base = linear.centre_m[None, :] + mean @ linear.shape_m
     return Examples(
         target=((flat - base) / source.residual_scale_m).reshape(heads_m.shape),
-        visible=visible,
+        visible=views.visible[row],
         base=(base.reshape(heads_m.shape) - source.template_m[None]) / source.scale_m,
-        correction=own,
+        correction=factor,
     )

@@ -1,8 +1,30 @@
-"""How diverse and how right a set of completions is."""
+"""How diverse, how right, how likely and how sound a set of completions is."""
 
-from ._metrics import UNITS as UNITS
+from ._calibration import LEVELS as LEVELS
+from ._calibration import calibration_card as calibration_card
+from ._calibration import coverage as coverage
+from ._compare import PairedDifference as PairedDifference
+from ._compare import bootstrap_paired as bootstrap_paired
+from ._compare import check_same_count as check_same_count
+from ._compare import gaming_alarm as gaming_alarm
+from ._metrics import apd as apd
 from ._metrics import asd as asd
 from ._metrics import closest_sample_error as closest_sample_error
 from ._metrics import energy_score as energy_score
 from ._metrics import summary as summary
+from ._metrics import tmd as tmd
+from ._metrics import uhd as uhd
 from ._metrics import visible_error as visible_error
+from ._plausibility import Plausibility as Plausibility
+from ._plausibility import Span as Span
+from ._plausibility import plausibility as plausibility
+from ._plausibility import span_of as span_of
+from ._readings import READINGS as READINGS
+from ._readings import UNITS as UNITS
+from ._readings import Reading as Reading
+from ._readings import reading_of as reading_of
+from ._report import Ruler as Ruler
+from ._report import report as report
+from ._report import ruler_of as ruler_of
+from ._surface import seam_error as seam_error
+from ._surface import self_intersections as self_intersections

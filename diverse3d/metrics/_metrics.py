@@ -5,6 +5,7 @@ Distances between two heads over a vertex set of n vertices are RMS: ‖S_i - S_
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
 
 MM = 1e3
 
@@ -63,15 +64,35 @@ def energy_score(
     return float(to_truth - 0.5 * _distances(vertices, vertices, chosen).mean())
 
 
-UNITS = {
-    "asd_v": "mm",
-    "asd_o": "mm",
-    "ratio": "asd_o / asd_v",
-    "visible_error": "mm",
-    "cse": "mm",
-    "cse_occluded": "mm",
-    "energy_score": "mm",
-}
+def apd(vertices: Float[np.ndarray, "N V 3"], chosen: Bool[np.ndarray, " V"]) -> float:
+    """Average pairwise distance (Yuan & Kitani 2020, DLow): mean over all pairs of samples, in mm.
+
+    Unlike `asd` it also rewards a few clusters that lie far apart. NaN for a single sample or when no vertex is chosen.
+    """
+    count = len(vertices)
+    if count < 2:
+        return float("nan")
+    return float(_distances(vertices, vertices, chosen).sum() / (count * (count - 1)))
+
+
+def tmd(vertices: Float[np.ndarray, "N V 3"]) -> float:
+    """Total mutual difference (Wu et al. 2020, multimodal shape completion): of whole heads, in mm.
+
+    The sum over samples of the mean distance to all others. It grows with N, so it compares sets of one size only.
+    Their chamfer distance is the RMS distance here, since vertices correspond. NaN for a single sample.
+    """
+    return len(vertices) * apd(vertices, np.ones(vertices.shape[1], bool))
+
+
+def uhd(vertices: Float[np.ndarray, "N V 3"], points_m: Float[np.ndarray, "P 3"]) -> float:
+    """Unidirectional Hausdorff distance (Wu et al. 2020) from what is visible to the completions, in mm.
+
+    The largest distance of an input point (metres) to its nearest vertex of a completion, averaged over completions:
+    the worst place of the visible part, where `visible_error` is its mean. NaN without points.
+    """
+    if not len(points_m):
+        return float("nan")
+    return float(MM * np.mean([cKDTree(sample).query(points_m)[0].max() for sample in vertices]))
 
 
 def summary(

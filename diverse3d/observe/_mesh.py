@@ -48,7 +48,7 @@ def observe_mesh(
     marks: np.ndarray | None = None
     if isinstance(mesh, str | Path):
         source = Path(mesh).name
-        vertices, marks = _read_mesh(Path(mesh))
+        vertices, marks = read_mesh(Path(mesh))
     elif isinstance(mesh, trimesh.Trimesh):
         vertices, marks = _from_trimesh(mesh, source)
     else:
@@ -75,7 +75,7 @@ def observe_mesh(
             f"{source} has {count} vertices marked visible that are not finite; mark them hidden or mend them."
         )
     kept = np.where(marks[:, None], vertices, 0.0)
-    unit_m = _unit(kept, marks, np.asarray(head.template_m, np.float64), source)
+    unit_m = mesh_unit(kept, marks, np.asarray(head.template_m, np.float64), source)
     digest = hashlib.sha256(kept.tobytes() + marks.tobytes()).hexdigest()
     return Observation(
         photo=None,
@@ -85,7 +85,7 @@ def observe_mesh(
     )
 
 
-def _unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray, source: str) -> float:
+def mesh_unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray, source: str) -> float:
     """Metres a unit, by comparing the visible part's size with the template's."""
     if visible.sum() < 4:
         return 1.0
@@ -117,7 +117,7 @@ def refuse_other_meshes(path: Path) -> None:
         )
 
 
-def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Vertices of a mesh file, and which are visible if it says so."""
     limits, suffix = Limits.from_environment(), path.suffix.lower()
     if suffix == ".npz":

@@ -1,5 +1,6 @@
 """Files and pictures: meshes, the contact sheet, the record of a run."""
 
+from ._animation import animated_glb_bytes as animated_glb_bytes
 from ._archive import RECORD_NAME as RECORD_NAME
 from ._archive import check_target as check_target
 from ._archive import npz_bytes as npz_bytes
@@ -7,6 +8,9 @@ from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
+from ._path import PATH_RECORD_NAME as PATH_RECORD_NAME
+from ._path import path_caption as path_caption
+from ._path import save_path as save_path
 from ._record import Run as Run
 from ._record import completion_arrays as completion_arrays
 from ._record import metrics_of as metrics_of

@@ -32,9 +32,14 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return whole.getvalue()
 
 
+def json_text(content: Any) -> str:
+    """JSON that every reader takes: numbers that are not finite become null."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that every reader takes: numbers that are not finite become null."""
-    path.write_text(json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Write such JSON."""
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -47,10 +52,11 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_target(directory: str | os.PathLike[str], *, force: bool) -> Path:
+def check_target(directory: str | os.PathLike[str], *, force: bool, record: str = RECORD_NAME) -> Path:
     """The folder that a result is going to be, absolute; raises `InputError` unless it may be written there.
 
-    With `force` an older result is replaced, but never a folder that holds something else.
+    With `force` an older result is replaced, but never a folder that holds something else: `record` is the file that
+    tells.
     """
     target = Path(directory).resolve()
     if target == Path.cwd() or target.parent == target:
@@ -61,7 +67,7 @@ def check_target(directory: str | os.PathLike[str], *, force: bool) -> Path:
     if target.is_dir():
         _check_writable(target)
         if any(target.iterdir()):
-            if not (target / RECORD_NAME).is_file():
+            if not (target / record).is_file():
                 raise InputError(f"{directory} holds files that are not a result; name a folder that is new.")
             if not force:
                 raise InputError(
@@ -78,12 +84,12 @@ def _check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(directory: str | os.PathLike[str], *, force: bool) -> Iterator[Path]:
+def whole_folder(directory: str | os.PathLike[str], *, force: bool, record: str = RECORD_NAME) -> Iterator[Path]:
     """A folder to fill, which becomes `directory` if nothing goes wrong and vanishes if anything does.
 
     Raises `InputError` as `check_target` does, and when writing fails.
     """
-    target = check_target(directory, force=force)
+    target = check_target(directory, force=force, record=record)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:

@@ -12,6 +12,13 @@ from trimesh.exchange.gltf import export_glb
 from ..raster import vertex_normals
 from ._colour import linear_from_srgb
 
+MATERIAL = {
+    "name": "skin",
+    "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.8},
+    "doubleSided": True,
+}
+"""A matt material: the format's default is bare metal, which looks black without surroundings to mirror."""
+
 
 def glb_bytes(
     vertices_m: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], colours: UInt8[np.ndarray, "V 3"]
@@ -39,9 +46,7 @@ def write_glb(
 
 
 def _as_skin(tree: dict[str, Any]) -> None:
-    """A matt material: the format's default is bare metal, which looks black without surroundings to mirror."""
-    matt = {"metallicFactor": 0.0, "roughnessFactor": 0.8}
-    tree["materials"] = [{"name": "skin", "pbrMetallicRoughness": matt, "doubleSided": True}]
+    tree["materials"] = [MATERIAL]
     for mesh in tree["meshes"]:
         for primitive in mesh["primitives"]:
             primitive["material"] = 0

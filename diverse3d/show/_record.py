@@ -112,10 +112,11 @@ def save(
             write_glb(folder / "meshes" / "fit.glb", np.asarray(result.fit_vertices), faces, colours)
             for index, vertices in enumerate(np.asarray(result.vertices)):
                 write_glb(folder / "meshes" / f"{index:02d}.glb", vertices, faces, colours)
-            _write_input(folder, result.seen)
+            _write_input(folder, result.seen, result.held)
             values = metrics_of(result)
             write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
         record = _record(result.seen, result.fit, run, options)
+        record["weights"] = {"sha256": result.weights_sha256}
         record |= {
             "noise": result.noise,
             "samples": [SAMPLE_TEXT[int(code)] for code in result.results],
@@ -163,7 +164,7 @@ def save_fit(
             if is_flame(head):
                 write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
             write_glb(folder / "fit.glb", world, faces, visibility_colours(visible))
-            _write_input(folder, seen)
+            _write_input(folder, seen, fit.to_world(fit.held_m))
         record = _record(seen, fit, run, options)
         record["pose"]["joints_rad"] = parameters.pose
         record |= {"warnings": warnings_of(seen, fit), "seconds": stages.seconds}
@@ -197,13 +198,17 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
     return notes
 
 
-def _write_input(folder: Path, seen: Observation) -> None:
-    """The input as it was processed, so that the run can be repeated from the folder alone."""
+def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
+    """The input as it was processed, so that the run can be repeated from the folder alone, and measured again."""
     if seen.photo is not None:
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
     if seen.mesh is not None:
-        arrays = {"vertices": seen.mesh.vertices_m, "visible": seen.mesh.visible}
+        arrays = {
+            "vertices": seen.mesh.vertices_m,
+            "visible": seen.mesh.visible,
+            "held": np.asarray(held, np.float32),
+        }
         (folder / "input.npz").write_bytes(npz_bytes(arrays))
 
 

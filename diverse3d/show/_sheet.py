@@ -19,8 +19,9 @@ _COLUMNS, _HEAD_WIDTH, _HEAD_HEIGHT = 5, 150, 204
 _PANEL, _PANEL_HEAD = 400, 294
 _MARGIN, _GAP, _LINE = 32, 14, 26
 _WIDTH = 2 * _MARGIN + _COLUMNS * 2 * _HEAD_WIDTH + (_COLUMNS - 1) * _GAP
-_SIDE_YAW, _THREE_QUARTER_YAW = -90.0, -50.0
-_INK, _GREY = (35, 35, 35), (105, 105, 105)
+_SIDE_YAW, THREE_QUARTER_YAW = -90.0, -50.0
+INK, GREY = (35, 35, 35), (105, 105, 105)
+"""Colours of titles, and of what explains them."""
 
 
 def contact_sheet(
@@ -63,9 +64,9 @@ def _titles(seen: Observation, fit: Fit, completions: Completions | None) -> Ima
     what = "fit" if completions is None else f"{len(completions.vertices)} completions by {completions.method}"
     lines = Image.new("RGB", (_WIDTH - 2 * _MARGIN, 2 * _LINE + 6), "white")
     draw = ImageDraw.Draw(lines)
-    draw.text((0, 0), f"{seen.source}: {what}", fill=_INK, font=_font(22))
+    draw.text((0, 0), f"{seen.source}: {what}", fill=INK, font=font(22))
     text = f"{measure}; {int(visible.sum())} of {visible.size} vertices visible"
-    draw.text((0, _LINE + 6), text, fill=_GREY, font=_font(15))
+    draw.text((0, _LINE + 6), text, fill=GREY, font=font(15))
     return lines
 
 
@@ -89,7 +90,7 @@ def _upper_row(seen: Observation, fit: Fit, faces: np.ndarray) -> Image.Image:
     x = 0
     for picture, caption in zip(pictures, captions, strict=True):
         row.paste(picture, (x, 0))
-        draw.text((x, _PANEL + 6), caption, fill=_GREY, font=_font(15))
+        draw.text((x, _PANEL + 6), caption, fill=GREY, font=font(15))
         x += picture.width + space
     if seen.photo is not None:
         _legend(draw, [("dot", "detected"), ("ring", "under the mask"), ("cross", "fit")])
@@ -100,8 +101,8 @@ def _legend(draw: ImageDraw.ImageDraw, entries: Sequence[tuple[str, str]]) -> No
     x = 6.0
     for kind, text in entries:
         draw_mark(draw, np.array([x, _PANEL + 15.0]), kind, 1)
-        draw.text((x + 10, _PANEL + 6), text, fill=_GREY, font=_font(15))
-        x += 30 + draw.textlength(text, font=_font(15))
+        draw.text((x + 10, _PANEL + 6), text, fill=GREY, font=font(15))
+        x += 30 + draw.textlength(text, font=font(15))
 
 
 def _heading(completions: Completions, shown: int) -> Image.Image:
@@ -112,13 +113,13 @@ def _heading(completions: Completions, shown: int) -> Image.Image:
         text += f": the {shown} most central of {count}"
     line = Image.new("RGB", (_WIDTH - 2 * _MARGIN, _LINE + 4), "white")
     draw = ImageDraw.Draw(line)
-    draw.text((0, 4), text, fill=_INK, font=_font(18))
+    draw.text((0, 4), text, fill=INK, font=font(18))
     bar = uncertainty_colours(np.linspace(0.0, UNCERTAINTY_FULL_MM, 160))
     right = line.width - 70
     line.paste(Image.fromarray(np.repeat(bar[None], 14, axis=0)), (right - 160, 8))
-    draw.text((right + 8, 6), f"{UNCERTAINTY_FULL_MM:g} mm", fill=_GREY, font=_font(15))
+    draw.text((right + 8, 6), f"{UNCERTAINTY_FULL_MM:g} mm", fill=GREY, font=font(15))
     label = "spread over the completions: 0"
-    draw.text((right - 168 - draw.textlength(label, font=_font(15)), 6), label, fill=_GREY, font=_font(15))
+    draw.text((right - 168 - draw.textlength(label, font=font(15)), 6), label, fill=GREY, font=font(15))
     return line
 
 
@@ -130,7 +131,7 @@ def _grid(completions: Completions, fit: Fit, faces: np.ndarray, shown: np.ndarr
     rows = []
     for first in range(0, len(shown), _COLUMNS):
         members = [min(first + column, len(shown) - 1) for column in range(_COLUMNS)]
-        views = [View(heads[member], yaw, colours) for member in members for yaw in (0.0, _THREE_QUARTER_YAW)]
+        views = [View(heads[member], yaw, colours) for member in members for yaw in (0.0, THREE_QUARTER_YAW)]
         drawn = split_row(render_row(views, faces, height=_HEAD_HEIGHT, width=_HEAD_WIDTH, frame=frame), len(views))
         row = Image.new("RGB", (_WIDTH - 2 * _MARGIN, _HEAD_HEIGHT), "white")
         draw = ImageDraw.Draw(row)
@@ -138,7 +139,7 @@ def _grid(completions: Completions, fit: Fit, faces: np.ndarray, shown: np.ndarr
             x = column * (2 * _HEAD_WIDTH + _GAP)
             row.paste(drawn[2 * column], (x, 0))
             row.paste(drawn[2 * column + 1], (x + _HEAD_WIDTH, 0))
-            draw.text((x, 0), f"{shown[first + column]:02d}", fill=_INK, font=_font(17))
+            draw.text((x, 0), f"{shown[first + column]:02d}", fill=INK, font=font(17))
         rows.append(row)
     return rows
 
@@ -148,5 +149,6 @@ def _common_frame(heads: np.ndarray) -> Frame:
     return frame_of(heads.reshape(-1, 3), aspect=_HEAD_WIDTH / _HEAD_HEIGHT)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface of all pictures, size in pixels."""
     return ImageFont.load_default(size)

@@ -1,0 +1,152 @@
+"""The command `score`: the completions of any tool, ours too, measured by the same code."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .._errors import InputError
+from ..fit._align import kabsch
+from ..head import HeadModel, load_head
+from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
+from ..raster import facing_camera
+from ..show import Stages
+from ..show._archive import write_json
+from ._commands import Score
+from ._progress import Reporter, use_compilation_cache
+from ._score_files import Given, read_given, read_head_mesh, read_visible
+
+_FAR_MM = 20.0
+"""A visible error beyond this is another frame, and no completion's."""
+
+_FEWEST_FOR_COVERAGE = 9
+
+
+def run_score(command: Score) -> int:
+    """Read, measure, show, write."""
+    _check(command)
+    use_compilation_cache()
+    reporter = Reporter(("head", "read", "measure"), quiet=command.quiet)
+    stages = Stages(reporter)
+    with reporter.shown():
+        with stages("head"):
+            head = load_head(command.head)
+        with stages("read"):
+            given = read_given(command.folder, head)
+            visible = given.visible if command.visible is None else read_visible(command.visible, head)
+            if visible is None:
+                raise InputError(f"{command.folder} does not say what is visible; give it with --visible.")
+            truth = None if command.truth is None else read_head_mesh(command.truth, head)
+            held = given.held if command.held is None else read_head_mesh(command.held, head)
+        with stages("measure"):
+            ruler = ruler_of(head)
+            reference = given.fit if truth is None else truth
+            facing = _facing(given, reference, head)
+            values = report(given.vertices, visible, ruler, held=held, truth=truth, reference=reference, facing=facing)
+            hidden = ~visible
+            card = {} if truth is None else calibration_card(given.vertices, truth, hidden, ruler.regions)
+    notes = _notes(given, values, visible, truth is not None)
+    if not command.quiet:
+        _print(command.folder, values, card)
+        for note in notes:
+            print(note, file=sys.stderr)
+    if command.out is not None:
+        facts = {
+            "folder": command.folder.name,
+            "unit": given.unit,
+            "head": {"name": head.name, "sha256": head.sha256 or None},
+            "truth": None if command.truth is None else command.truth.name,
+            "visible_vertices": int(visible.sum()),
+            "hidden_vertices": int(hidden.sum()),
+        }
+        percent = {name: 100.0 * shares for name, shares in card.items()}
+        calibration = {"nominal": [100.0 * level for level in LEVELS], "observed": percent, "unit": "%"}
+        units = {name: reading_of(name).unit for name in values}
+        content = {**values, "units": units, "calibration": calibration if card else None, "set": facts, "notes": notes}
+        _write(command.out, content)
+    return 0
+
+
+def _check(command: Score) -> None:
+    """Refuse what can be refused at once."""
+    if not command.folder.is_dir():
+        raise InputError(f"There is no folder {command.folder}.")
+    for path in (command.truth, command.visible, command.held, command.head):
+        if path is not None and not path.exists():
+            raise InputError(f"There is no file {path}.")
+    if command.out is not None:
+        if command.out.is_dir() or not command.out.parent.is_dir():
+            raise InputError(f"{command.out} can't be written: name a file in a folder that exists.")
+        if command.out.exists() and not command.force:
+            raise InputError(f"{command.out} exists; name another file, or replace it with --force.")
+
+
+def _facing(given: Given, reference: np.ndarray | None, head: HeadModel) -> np.ndarray:
+    """Vertices that face the camera: a photo's own, else one in front of the face."""
+    shape = given.vertices.astype(np.float64).mean(0) if reference is None else np.asarray(reference, np.float64)
+    if not given.from_photo:
+        mean = np.asarray(head.shaped(head.prior_mean), np.float64)
+        turn, shift = kabsch(mean, shape, np.ones(len(mean), bool))
+        shape = (shape - shift) @ turn
+    return facing_camera(jnp.asarray(shape, head.dtype), head.faces)
+
+
+def _notes(given: Given, values: dict[str, float], visible: np.ndarray, has_truth: bool) -> list[str]:
+    """What to know before reading the figures, one sentence each."""
+    notes = []
+    if given.unit != "metres":
+        notes.append(f"The meshes are in {given.unit}, by their size.")
+    count = len(given.vertices)
+    if count == 1:
+        notes.append("A single mesh has no spread: ASD-V and ASD-O are 0, and APD, TMD and coverage are not defined.")
+    elif has_truth and count < _FEWEST_FOR_COVERAGE:
+        notes.append(f"Coverage of 90 % is not defined for {count} meshes; it takes {_FEWEST_FOR_COVERAGE}.")
+    if visible.all():
+        notes.append("Nothing is hidden: what is measured over hidden vertices is not defined.")
+    if not visible.any():
+        notes.append("Nothing is visible: what is measured over visible vertices is not defined.")
+    if not has_truth:
+        notes.append("Without --truth the errors against it, the energy score and the coverage are left out.")
+    if values.get("visible_error", 0.0) > _FAR_MM:
+        notes.append(
+            f"The meshes lie {values['visible_error']:.0f} mm from what is visible: are they in the same frame? "
+            "Nothing is aligned."
+        )
+    return notes
+
+
+def _print(folder: Path, values: dict[str, float], card: dict[str, np.ndarray]) -> None:
+    console = Console()
+    table = Table("metric", "value", "unit", "better", title=f"{folder}: {values['n']:.0f} completions")
+    for name, value in values.items():
+        if "/" not in name and name != "n":
+            reading = reading_of(name)
+            table.add_row(reading.title, _number(value, 3), reading.unit, reading.better)
+    console.print(table)
+    if card:
+        title = "Calibration: % of hidden coordinates inside the samples' central interval of nominal content"
+        observed = Table("region", *(f"{100 * level:.0f}" for level in LEVELS), title=title)
+        for name, shares in card.items():
+            observed.add_row(name, *(_number(100.0 * share, 0) for share in shares))
+        console.print(observed)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """A file that is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write_json(aside, content)
+        aside.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror or error}); name another file.") from error
+    finally:
+        aside.unlink(missing_ok=True)

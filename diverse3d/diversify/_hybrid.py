@@ -1,0 +1,113 @@
+"""Ours: the closed-form posterior, what a residual model adds to it, the kriging correction, and a selection."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from meshvae import Condition
+
+from ._components import ComponentCondition
+from ._config import DiversifyConfig
+from ._gaussian import Posterior, head_vertices
+from ._learned import Learned
+from ._select import all_vertices, best_cover, most_diverse
+from ._task import Samples, Task
+
+
+class HybridDecoder(eqx.Module):
+    """From a latent to a point of the posterior: mean + A⁻¹P·δ(z) + share · R⁻¹ε, drawn together by `contraction`.
+
+    δ is what the model decodes, as coefficients. A⁻¹Pδ is the kriging correction (`krige`) of the
+    mean with δ added towards the mean's own visible part, in closed form: with A = P + JᵀWJ, δ - A⁻¹JᵀWJδ = A⁻¹Pδ.
+    """
+
+    task: Task
+    """The fitted face with its posterior and residual model."""
+    condition: Condition | ComponentCondition
+    """What the model makes of the posterior mean and the visible part."""
+    contraction: float = eqx.field(static=True, default=1.0)
+    """How far samples are drawn together around the posterior mean."""
+
+    def draw(self, *, key: PRNGKeyArray) -> Float[Array, " L"]:
+        """A latent of the model's prior and of the posterior's noise."""
+        z_key, noise_key = jax.random.split(key)
+        z = self.condition.prior.sample(key=z_key)
+        return jnp.concatenate([z.reshape(-1), jax.random.normal(noise_key, self._belief.mean.shape, z.dtype)])
+
+    def point(self, latent: Float[Array, " L"]) -> Float[Array, " D"]:
+        """The posterior's vector at a latent."""
+        learned, belief = self._learned, self._belief
+        size = latent.size - belief.mean.size
+        z = latent[:size].reshape(learned.model.latent_shape)
+        delta = learned.coefficients(z, self.condition)
+        free = jnp.zeros_like(belief.mean).at[: delta.size].set(delta)
+        right = jax.scipy.linalg.solve_triangular(belief.factor, free, trans=1, lower=False)
+        right = right + self.condition.share * latent[size:]
+        off = jax.scipy.linalg.solve_triangular(belief.factor, right, lower=False)
+        return belief.mean + self.contraction * self._held(off)
+
+    def _held(self, off: Float[Array, " D"]) -> Float[Array, " D"]:
+        """A difference from the mean, corrected towards none where visible under less noise: A'⁻¹P·off."""
+        tight = self.task.tight
+        if tight is None:
+            return off
+        head = self.task.head
+        # The noise's patterns are no part of the head: what they took of a difference where visible stays to be mended.
+        off = off.at[head.n_components + 3 * head.n_joints + 6 :].set(0.0)
+        half = jax.scipy.linalg.solve_triangular(tight.factor, tight.root**2 * off, trans=1, lower=False)
+        return jax.scipy.linalg.solve_triangular(tight.factor, half, lower=False)
+
+    def __call__(self, latent: Float[Array, " L"]) -> Float[Array, "V 3"]:
+        """Vertices in metres, head frame."""
+        return head_vertices(self.task.head, self.point(latent))
+
+    @property
+    def _belief(self) -> Posterior:
+        assert self.task.belief is not None, "the method starts from the closed form"
+        return self.task.belief
+
+    @property
+    def _learned(self) -> Learned:
+        assert self.task.learned is not None, "the method needs a residual model"
+        return self.task.learned
+
+
+def hybrid_decoder(task: Task, contraction: float = 1.0) -> HybridDecoder:
+    """The decoder of a task; the conditioning network runs once."""
+    assert task.belief is not None and task.learned is not None
+    condition = task.learned.condition(task.head, task.belief.mean, task.fit.visible)
+    return HybridDecoder(task, condition, contraction)
+
+
+@eqx.filter_jit
+def run_hybrid(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
+    """Independent samples: what the selections choose from."""
+    del config
+    decode = hybrid_decoder(task)
+    latents, points = _pool(decode, n, key)
+    return Samples(all_vertices(task.head, points), latents)
+
+
+@eqx.filter_jit
+def run_hybrid_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
+    """The most diverse `n` of a pool, which is first drawn together around the mean by `config.contraction`."""
+    decode = hybrid_decoder(task, config.contraction)
+    latents, points = _pool(decode, max(config.pool, 2 * n), key)
+    chosen = most_diverse(task.head, task.fit, points, n, config)
+    return Samples(all_vertices(task.head, points[chosen]), latents[chosen])
+
+
+@eqx.filter_jit
+def run_hybrid_cover(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
+    """The centres of `n` clusters of a pool; a centre is no decoded latent, so its latent are its coefficients."""
+    _, points = _pool(hybrid_decoder(task), max(config.pool, 2 * n), key)
+    centres = best_cover(task.head, task.fit, points, n)
+    return Samples(all_vertices(task.head, centres), centres[:, : task.head.n_components])
+
+
+def _pool(
+    decode: HybridDecoder, count: int, key: PRNGKeyArray
+) -> tuple[Float[Array, "N L"], Float[Array, "N D"]]:
+    latents = jax.vmap(lambda one: decode.draw(key=one))(jax.random.split(key, count))
+    return latents, jax.lax.map(decode.point, latents, batch_size=32)

@@ -1,0 +1,69 @@
+"""Choosing N heads out of a pool: the most diverse ones, or the ones that cover it best."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..fit import Fit
+from ..head import HeadModel
+from ._config import DiversifyConfig
+from ._gaussian import head_vertices
+from .dpp import greedy_selection, kernel, pairwise_distance, quality, quality_threshold
+
+_LLOYD_STEPS = 50
+"""Steps of k-means; pools of some hundred heads settle in fewer."""
+
+
+def all_vertices(head: HeadModel, points: Float[Array, "N D"]) -> Float[Array, "N V 3"]:
+    """Vertices of many points, a bounded number at a time so that skinning's intermediates stay small."""
+    return jax.lax.map(lambda point: head_vertices(head, point), points, batch_size=64)
+
+
+def hidden_distance(fit: Fit, vertices_m: Float[Array, "P V 3"]) -> Float[Array, "P P"]:
+    """RMS distance over hidden vertices between every two heads, metres."""
+    hidden = jnp.repeat((~fit.visible).astype(vertices_m.dtype), 3)
+    return pairwise_distance(vertices_m.reshape(vertices_m.shape[0], -1), hidden)
+
+
+def most_diverse(
+    head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int, config: DiversifyConfig
+) -> Int[Array, " n"]:
+    """Indices of `n` points by greedy determinantal selection (papers/004 §1.3's kernel over hidden vertices)."""
+    distance = hidden_distance(fit, all_vertices(head, points))
+    threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
+    qualities = quality(jnp.sum(points[:, : head.n_components] ** 2, axis=1), jnp.asarray(threshold, head.dtype))
+    return greedy_selection(kernel(distance, qualities, k=config.k), n)
+
+
+def best_cover(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int) -> Float[Array, "n D"]:
+    """`n` centres of the pool by k-means on hidden vertices: they make the expected squared closest distance small.
+
+    A centre is the mean of its share of the pool, so it is likelier than its members. Starts from the members farthest
+    apart; a centre that loses all its members stays where it was.
+    """
+    square = hidden_distance(fit, all_vertices(head, points)) ** 2
+    pool = points.shape[0]
+    start = jax.nn.one_hot(_farthest(square, n), pool, dtype=points.dtype)
+
+    def step(_: Int[Array, ""], share: Float[Array, "n P"]) -> Float[Array, "n P"]:
+        # ‖y_p - Σ_q w_q y_q‖² = Σ_q w_q d²_pq - ½ wᵀd²w, for weights that sum to one: no vertices are needed.
+        cross = share @ square
+        away = cross - 0.5 * jnp.sum(cross * share, axis=1, keepdims=True)
+        member = jax.nn.one_hot(jnp.argmin(away, axis=0), n, dtype=points.dtype, axis=0)
+        count = jnp.sum(member, axis=1, keepdims=True)
+        return jnp.where(count > 0, member / jnp.maximum(count, 1.0), share)
+
+    return jax.lax.fori_loop(0, _LLOYD_STEPS, step, start) @ points
+
+
+def _farthest(square: Float[Array, "P P"], n: int) -> Int[Array, " n"]:
+    """Members chosen one after the other, each the farthest from those before it; the first is the most central."""
+    first = jnp.argmin(jnp.sum(square, axis=1)).astype(jnp.int32)
+
+    def step(index: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
+        nearest, chosen = state
+        best = jnp.argmax(nearest).astype(jnp.int32)
+        return jnp.minimum(nearest, square[best]), chosen.at[index].set(best)
+
+    start = (square[first], jnp.full(n, first, jnp.int32))
+    return jax.lax.fori_loop(1, n, step, start)[1]

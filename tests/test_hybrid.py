@@ -1,0 +1,266 @@
+"""Trained models in stage 2: the hybrid's algebra, the selections, the files of weights and what is refused."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_learn import SIGMA_M, draw_from
+
+import meshvae
+from diverse3d._errors import InputError
+from diverse3d.diversify import (
+    ComponentConfig,
+    DiversifyConfig,
+    Learned,
+    Task,
+    complete,
+    get_method,
+    head_vertices,
+    krige,
+    load_learned,
+    make_component_model,
+    posterior,
+    save_components,
+    selected,
+)
+from diverse3d.diversify._hybrid import hybrid_decoder
+from diverse3d.diversify._learned import coefficient_dual
+from diverse3d.diversify._select import best_cover, hidden_distance, most_diverse
+from diverse3d.fit import fit, isotropic_noise
+from diverse3d.learn import (
+    ComponentSource,
+    ResidualSource,
+    TrainedComponents,
+    component_loss,
+    component_source,
+    linearise,
+    make_views,
+)
+from diverse3d.observe import observe_mesh
+
+CONFIG = DiversifyConfig(pool=60, steps=30)
+SIZES = ComponentConfig(hidden=16, latent=4, clusters=6)
+
+
+@pytest.fixture(scope="module")
+def task(tiny_head):
+    """A head of which one half is seen, and its posterior."""
+    rng = np.random.default_rng(3)
+    truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + jnp.asarray(rng.normal(size=tiny_head.n_components))))
+    seen = observe_mesh(truth, head=tiny_head, visible=truth[:, 1] > 0.0)
+    at = fit(seen, tiny_head)
+    noise = isotropic_noise(tiny_head, 1e-3, "exact")
+    return Task(tiny_head, at, posterior(tiny_head, at, noise)), noise, seen
+
+
+def unknowns_of(head):
+    return head.n_components + 3 * head.n_joints + 6
+
+
+@pytest.fixture(scope="module")
+def components(tiny_head):
+    model = make_component_model(tiny_head, unknowns_of(tiny_head), SIZES, key=jax.random.key(2))
+    one = jnp.ones(())
+    return Learned(model, tiny_head.template_m, one, one, jnp.zeros((0, 0)), (0.0, 0.0), "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def mesh_model(tiny_head):
+    config = meshvae.ModelConfig(
+        kind="residual", objective="energy", strides=(2, 1, 2), channels=(6, 8), basis=2, latent_channels=3
+    )
+    template = np.asarray(tiny_head.template_m, np.float64)
+    hierarchy = meshvae.build_hierarchy(template, np.asarray(tiny_head.faces), strides=config.strides)
+    return Learned(
+        model=meshvae.make_model(config, hierarchy, key=jax.random.key(4)),
+        template_m=tiny_head.template_m,
+        scale_m=jnp.asarray(0.008),
+        residual_scale_m=jnp.asarray(1e-3),
+        dual=coefficient_dual(tiny_head),
+        latent_norm=(0.0, 0.0),
+        sha256="0" * 64,
+    )
+
+
+@pytest.mark.parametrize("kind", ["components", "mesh_model"])
+def test_a_latent_without_noise_is_the_kriged_mean_with_the_decoded_part(task, kind, request, key):
+    (head, at, belief, *_), noise, _ = task
+    learned = request.getfixturevalue(kind)
+    decode = hybrid_decoder(Task(head, at, belief, learned))
+    z = jax.random.normal(key, learned.model.latent_shape)
+    latent = jnp.concatenate([z.reshape(-1), jnp.zeros_like(belief.mean)])
+    delta = learned.coefficients(z, decode.condition)
+    assert float(jnp.abs(delta).max()) > 0
+    moved = belief.mean.at[: delta.size].add(delta)
+    mean = head_vertices(head, belief.mean)
+    expected = krige(head, at, belief, noise, head_vertices(head, moved), held_m=mean)
+    np.testing.assert_allclose(decode(latent), expected, atol=2e-6)
+
+
+def test_without_a_decoded_part_samples_are_the_posterior_s(task, components, key):
+    (head, at, belief, *_), _, _ = task
+    silent = eqx.tree_at(
+        lambda m: (m.model.decoder.layers[-1].weight, m.model.decoder.layers[-1].bias),
+        components,
+        replace_fn=jnp.zeros_like,
+    )
+    decode = hybrid_decoder(Task(head, at, belief, silent))
+    noise = jax.random.normal(key, belief.mean.shape)
+    latent = jnp.concatenate([jnp.ones(4), noise])
+    drawn = belief.mean + decode.condition.share * np.linalg.solve(np.asarray(belief.factor), np.asarray(noise))
+    np.testing.assert_allclose(decode.point(latent), drawn, rtol=1e-9, atol=1e-12)
+    assert 0.8 < float(decode.condition.share) < 1.0
+
+
+def test_contraction_draws_samples_together(task, components, key):
+    (head, at, belief, *_), _, _ = task
+    one, half = (hybrid_decoder(Task(head, at, belief, components), c) for c in (1.0, 0.5))
+    latent = one.draw(key=key)
+    np.testing.assert_allclose(half.point(latent) - belief.mean, 0.5 * (one.point(latent) - belief.mean), atol=1e-12)
+
+
+def test_cover_lies_nearer_to_a_pool_than_other_choices(task, key):
+    (head, at, belief, *_), _, _ = task
+    pool, fresh = (belief.samples(200, key=one) for one in jax.random.split(key))
+
+    def closest(points):
+        """RMS over a fresh pool of the distance to the closest point."""
+        heads = jax.vmap(lambda point: head_vertices(head, point))(jnp.concatenate([points, fresh]))
+        distance = np.asarray(hidden_distance(at, heads))[: len(points), len(points) :]
+        return np.sqrt((distance.min(0) ** 2).mean())
+
+    cover = jax.jit(lambda pool: best_cover(head, at, pool, 8))(pool)
+    diverse = pool[most_diverse(head, at, pool, 8, CONFIG)]
+    assert closest(cover) < closest(pool[:8]) and closest(cover) < closest(diverse)
+    assert bool(jnp.isfinite(best_cover(head, at, jnp.ones((10, belief.mean.size)), 4)).all())  # all the same
+
+
+def test_what_the_quality_of_a_latent_depends_on(mesh_model):
+    learned = dataclasses.replace(mesh_model, latent_norm=(2.0, 0.1))
+    assert learned.threshold(3.0) == pytest.approx(2.3**3)
+    size = np.prod(learned.model.latent_shape)
+    assert learned.threshold(3.0, literal=True) == pytest.approx(3 * size**0.5)
+
+
+# Files
+
+
+def test_component_weights_survive_a_file(tiny_head, components, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    card = {"head": tiny_head.name, "head_sha256": tiny_head.sha256}
+    digest = save_components(components.model, path, card=card)
+    first = path.read_bytes()
+    assert save_components(components.model, path, card=card) == digest and path.read_bytes() == first
+    back = load_learned(tiny_head, "residual", path)
+    assert back.sha256 == digest
+    leaves = [jax.tree.leaves(eqx.filter(m, eqx.is_inexact_array)) for m in (back.model, components.model)]
+    for new, old in zip(*leaves, strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(back.model.cluster, components.model.cluster)
+    other = dataclasses.replace(tiny_head, sha256="1" * 64)
+    with pytest.raises(InputError, match="trained for the head"):
+        load_learned(other, "residual", path)
+    with pytest.raises(InputError, match=r"no weights of this version|not"):
+        load_learned(tiny_head, "masked", path)
+    path.write_bytes(first[:-40])
+    with pytest.raises(InputError, match="not a safetensors"):
+        load_learned(tiny_head, "residual", path)
+
+
+def test_a_head_without_weights_says_what_to_do(tiny_head, task):
+    _, _, seen = task
+    with pytest.raises(InputError, match="diverse3d train --model residual"):
+        complete(seen, head=tiny_head, method="hybrid-dpp", key=jax.random.key(0))
+    assert complete(seen, head=tiny_head, n=2, key=jax.random.key(0), config=CONFIG).method == "posterior-dpp"
+
+
+def test_nothing_visible_cannot_be_encoded(tiny_head, mesh_model, task):
+    (_, at, *_), _, seen = task
+    blind = dataclasses.replace(at, visible=jnp.zeros_like(at.visible))
+    with pytest.raises(InputError, match="Nothing is visible"):
+        complete(seen, head=tiny_head, method="vae", key=jax.random.key(0), fitted=blind, learned=mesh_model)
+
+
+def test_a_selection_is_chosen_by_wish():
+    assert selected("hybrid-dpp", "cover") == "hybrid-cover" and selected("posterior-cover", "diverse") == "posterior-dpp"
+    assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pooled
+    with pytest.raises(InputError, match="does not search a pool"):
+        selected("vae-dpp", "cover")
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def source(tiny_head):
+    noise = isotropic_noise(tiny_head, SIGMA_M, "exact")
+    height = np.asarray(tiny_head.template_m)[:, 1]
+    hidden = np.stack([height < 0, height > 0.02])
+    linear, draw = linearise(tiny_head, noise), draw_from(tiny_head)
+    views = make_views(linear, noise, hidden)
+    residual = ResidualSource(
+        draw=draw,
+        held_back_m=np.asarray(draw(8, jax.random.key(3))),
+        linear=linear,
+        views=views,
+        held_views=views,
+        errors_m=jnp.zeros((0, tiny_head.n_vertices * 3)),
+        template_m=tiny_head.template_m,
+        scale_m=0.01,
+        residual_scale_m=1e-3,
+        batch=4,
+    )
+    return component_source(residual)
+
+
+def test_examples_in_unknowns_are_those_on_the_mesh(tiny_head, source, key):
+    ours, meshes = source.examples(5, progress=0.0, key=key), source.of.examples(5, progress=0.0, key=key)
+    np.testing.assert_array_equal(ours.visible, meshes.visible)
+    hidden = ~np.asarray(meshes.visible)
+    rms = [np.sqrt((target[h] ** 2).sum(1).mean()) for target, h in zip(np.asarray(meshes.target), hidden, strict=True)]
+    np.testing.assert_allclose(np.linalg.norm(ours.error, axis=1), rms, rtol=1e-3)
+
+
+def test_the_energy_score_of_silence_is_the_posterior_s(tiny_head, source, components, key):
+    """Against the mesh's own score, on equal draws."""
+    one = jax.tree.map(lambda leaf: leaf[0], source.examples(1, progress=0.0, key=key))
+    score, _ = component_loss(components.model, one, samples=4, key=key)
+    assert float(score) > 0 and np.isfinite(float(score))
+
+
+def test_components_learn_and_go_on_where_they_stopped(tiny_head, source, tmp_path, optax_promotion):
+    model = TrainedComponents(make_component_model(tiny_head, unknowns_of(tiny_head), SIZES, key=jax.random.key(2)))
+    config = meshvae.TrainConfig(steps=6, batch=4, warmup=1, validate_every=3, energy_samples=2)
+    assert isinstance(source, ComponentSource)
+    whole = meshvae.train(model, source, config, surface=None, out=tmp_path / "whole")
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        meshvae.train(model, source, config, surface=None, out=tmp_path / "parts", report=stop)
+    parts = meshvae.train(model, source, config, surface=None, out=tmp_path / "parts", resume=True)
+    leaves = [jax.tree.leaves(eqx.filter(result.model, eqx.is_array)) for result in (whole, parts)]
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert whole.steps == 6 and np.isfinite(whole.figures["loss"])
+
+
+def test_samples_are_held_together_where_visible(tiny_head, components, task, key):
+    """The hidden part, of which the visible one says nearly all here, loses less of its spread."""
+    (_, at, *_), noise, seen = task
+    visible = np.asarray(at.visible)
+
+    def spread(hold):
+        config = dataclasses.replace(CONFIG, hold=hold)
+        made = complete(
+            seen, head=tiny_head, n=24, method="hybrid", key=key, noise=noise, config=config, fitted=at, learned=components
+        )
+        off = np.asarray(made.vertices) - np.asarray(made.vertices).mean(0)
+        return [np.sqrt((off[:, chosen] ** 2).sum(2).mean()) for chosen in (visible, ~visible)]
+
+    loose, tight = spread(1.0), spread(5.0)
+    assert tight[0] < 0.5 * loose[0] and tight[1] / tight[0] > 2.0 * loose[1] / loose[0]

@@ -1,0 +1,69 @@
+"""The weights in the package: they load, belong to the embedded head, and are as good as their cards say."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from diverse3d.diversify import default_method, has_weights, load_learned
+from diverse3d.diversify._learned import SHIPPED
+from diverse3d.head import load_head
+from diverse3d.head.population import split
+from diverse3d.learn import component_figures, masked_figures
+
+LARGEST_MB = 40
+
+
+def card_of(kind):
+    with safe_open(SHIPPED[kind], "numpy") as file:
+        texts = file.metadata()
+    return json.loads(texts.get("meshvae") or texts["components"])["card"]
+
+
+def test_they_are_small_and_the_head_has_its_default(single_precision):
+    assert sum(path.stat().st_size for path in SHIPPED.values()) < LARGEST_MB << 20
+    head = load_head()
+    assert all(has_weights(head, kind) for kind in SHIPPED) and default_method(head) == "hybrid-dpp"
+
+
+@pytest.mark.parametrize("kind", sorted(SHIPPED))
+def test_a_card_says_how_they_were_made(kind):
+    card = card_of(kind)
+    assert card["steps"] > 1000 and card["hours"] > 0 and card["limits"] and card["data"] and card["parameters"]
+    assert card["training"]["seed"] == 0 and card["training"]["steps"] >= card["steps"]
+
+
+def test_the_masked_model_is_as_good_as_its_card_says(single_precision):
+    head, said = load_head(), card_of("masked")["test"]
+    heads = np.asarray(split("test", said["heads"]).vertices)
+    found = masked_figures(load_learned(head, "masked"), head, heads)
+    assert found["whole_mm"] == pytest.approx(said["whole_mm"], rel=0.01) and said["whole_mm"] < 1.0
+    for occluder, errors in said["occluders"].items():
+        for name, error in errors.items():
+            assert found["occluders"][occluder][name] == pytest.approx(error, rel=0.01), (occluder, name)
+        assert errors["visible_mm"] < errors["hidden_mm"] < 3.5
+
+
+def test_the_residual_model_is_as_good_as_its_card_says(single_precision):
+    head, said = load_head(), card_of("residual")["test"]
+    heads = np.asarray(split("test", said["heads"]).vertices)
+    found = component_figures(load_learned(head, "residual"), head, heads)
+    for setting in ("exact", "realistic"):
+        for occluder, scores in said[setting].items():
+            for name, score in scores.items():
+                assert found[setting][occluder][name] == pytest.approx(score, rel=0.02), (setting, occluder, name)
+
+
+def test_a_whole_head_survives_the_masked_model(single_precision):
+    """Encoder and decoder are one another's inverse, nearly: half a face's worth of error would show here."""
+    head = load_head()
+    learned, truth = load_learned(head, "masked"), np.asarray(split("test", 1).vertices[0])
+    latent = learned.masked.encode(learned.offsets(truth), jnp.ones(head.n_vertices, bool))
+    made = learned.vertices(learned.masked.decode(latent.mean))
+    mean_head = np.linalg.norm(truth - np.asarray(head.template_m), axis=1).mean()
+    assert float(jnp.linalg.norm(made - truth, axis=1).mean()) < 0.25 * mean_head
+    size = float(jnp.sum(latent.sample(key=jax.random.key(0)) ** 2))
+    assert 0.3 * learned.threshold(0.0) < size < learned.threshold(4.0)
