@@ -31,7 +31,7 @@ class Options:
     """How many heads of the test split."""
     seeds: int = 3
     """How many times each random method runs on each head."""
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = tuple(name for name, method in METHODS.items() if method.weights is None)
     """Methods of the table of methods; map and posterior are the references and always run."""
     head: Path | None = None
     """Head file for the quality suite, its heads drawn from its own prior; the embedded head if not given."""

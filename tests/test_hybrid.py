@@ -208,6 +208,7 @@ def source(tiny_head):
         views=views,
         held_views=views,
         errors_m=jnp.zeros((0, tiny_head.n_vertices * 3)),
+        held_errors_m=jnp.zeros((0, tiny_head.n_vertices * 3)),
         template_m=tiny_head.template_m,
         scale_m=0.01,
         residual_scale_m=1e-3,

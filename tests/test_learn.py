@@ -39,6 +39,7 @@ def source_of(head, closed_form, rows, draw, errors=None):
         views=views,
         held_views=views,
         errors_m=jnp.zeros((0, head.n_vertices * 3)) if errors is None else errors,
+        held_errors_m=jnp.zeros((0, head.n_vertices * 3)),
         template_m=head.template_m,
         scale_m=0.01,
         residual_scale_m=1e-3,

@@ -49,7 +49,8 @@ class ComponentSource(eqx.Module):
         """Heads from the sampler, each behind a view of its own."""
         del progress
         heads_key, view_key = jax.random.split(key)
-        return _examples(self.of, self.of.views, self.metric, self.of.draw(count, heads_key), key=view_key)
+        heads = self.of.draw(count, heads_key)
+        return _examples(self.of, self.of.views, self.of.errors_m, self.metric, heads, key=view_key)
 
     def validation(self) -> list[ComponentExamples]:
         """The held-back heads behind the held-back views."""
@@ -57,7 +58,8 @@ class ComponentSource(eqx.Module):
         for number in range(len(self.of.held_back_m) // size):
             heads = jnp.asarray(self.of.held_back_m[number * size : (number + 1) * size], self.of.template_m.dtype)
             key = jax.random.fold_in(jax.random.key(0), number)
-            batches.append(_examples(self.of, self.of.held_views, self.held_metric, heads, key=key))
+            held = self.of.held_views, self.of.held_errors_m, self.held_metric
+            batches.append(_examples(self.of, *held, heads, key=key))
         return batches
 
 
@@ -105,12 +107,13 @@ def _metrics(shape: Float[np.ndarray, "R C"], visible: Bool[np.ndarray, "M V"]) 
 def _examples(
     source: ResidualSource,
     views: Views,
+    errors_m: Float[Array, "E C"],
     metric: Float[Array, "M R R"],
     heads_m: Float[Array, "B V 3"],
     *,
     key: PRNGKeyArray,
 ) -> ComponentExamples:
-    flat, row, mean, factor = posterior_means(source, views, heads_m, key=key)
+    flat, row, mean, factor = posterior_means(source, views, errors_m, heads_m, key=key)
     coefficients = (flat - source.linear.centre_m[None, :]) @ source.linear.dual
     rest = jnp.zeros((flat.shape[0], mean.shape[1] - coefficients.shape[1]), flat.dtype)
     off = jnp.concatenate([coefficients, rest], axis=1) - mean

@@ -59,7 +59,7 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
     silent = eqx.tree_at(lambda m: m.gate.bias, silent, replace_fn=lambda bias: bias + 40.0)
     for setting in ("exact", "realistic"):
         noise = load_noise(head, setting)
-        linear, errors = linearise(head, noise), error_fields(head, setting)
+        linear, errors = linearise(head, noise), error_fields(head, setting, held_back=True)
         result[setting] = {}
         for occluder in OCCLUDERS:
             hidden = occluder_masks(head, heads_m, occluder)
@@ -77,6 +77,7 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
                         views=views,
                         held_views=views,
                         errors_m=errors,
+                        held_errors_m=errors,
                         template_m=head.template_m,
                         scale_m=1.0,
                         residual_scale_m=1e-3,

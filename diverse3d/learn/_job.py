@@ -146,6 +146,7 @@ def residual_source(
             views=make_views(linear, noise, hidden[held:], report=solved),
             held_views=make_views(linear, noise, hidden[:held]),
             errors_m=error_fields(head, setting),
+            held_errors_m=error_fields(head, setting, held_back=True),
             template_m=head.template_m,
             scale_m=scale_m,
             residual_scale_m=RESIDUAL_SCALE_M,

@@ -19,8 +19,9 @@ from ..observe import correlated_error
 DrawHeads = Callable[[int, PRNGKeyArray], Float[Array, "B V 3"]]
 """(count, key) → vertices of heads in metres."""
 
-_ERROR_FIELDS = 64
-"""Simulated error fields that are mixed in pairs: millions of different ones at the price of these."""
+_ERROR_FIELDS, _HELD_FIELDS = 1024, 128
+"""Simulated error fields to train and to validate on, mixed in pairs. With a few dozen a network learns the fields by
+heart and takes them off, which looks like a gain until it meets new ones."""
 
 
 class Linearised(eqx.Module):
@@ -142,7 +143,9 @@ class ResidualSource(eqx.Module):
     held_views: Views
     """Masks to validate on."""
     errors_m: Float[Array, "E C"]
-    """Simulated error fields of the visible part; none where the setting has none."""
+    """Simulated error fields of the visible part to train on; none where the setting has none."""
+    held_errors_m: Float[Array, "F C"]
+    """Others to validate on."""
     template_m: Float[Array, "V 3"]
     """What offsets are measured from."""
     scale_m: float = eqx.field(static=True)
@@ -162,7 +165,7 @@ class ResidualSource(eqx.Module):
         """Heads from the sampler, each behind a view of its own; masks don't grow with `progress`."""
         del progress
         heads_key, view_key = jax.random.split(key)
-        return _complete(self, self.views, self.draw(count, heads_key), key=view_key)
+        return _complete(self, self.views, self.errors_m, self.draw(count, heads_key), key=view_key)
 
     def validation(self) -> list[Examples]:
         """The held-back heads behind the held-back views; what does not fill a batch is left out."""
@@ -171,7 +174,8 @@ class ResidualSource(eqx.Module):
             heads = jnp.asarray(
                 self.held_back_m[number * self.batch : (number + 1) * self.batch], self.template_m.dtype
             )
-            batches.append(_complete(self, self.held_views, heads, key=jax.random.fold_in(jax.random.key(0), number)))
+            key = jax.random.fold_in(jax.random.key(0), number)
+            batches.append(_complete(self, self.held_views, self.held_errors_m, heads, key=key))
         return batches
 
 
@@ -197,15 +201,22 @@ class Mixture(eqx.Module):
         return [batch for source in self.sources for batch in source.validation()]
 
 
-def error_fields(head: HeadModel, setting: str) -> Float[Array, "E C"]:
+def error_fields(head: HeadModel, setting: str, *, held_back: bool = False) -> Float[Array, "E C"]:
     """Simulated errors of the setting, metres: none in `exact`."""
-    count = 0 if setting == "exact" else _ERROR_FIELDS
-    fields = [correlated_error(head, key=jax.random.fold_in(jax.random.key(7), i)).reshape(-1) for i in range(count)]
+    count = _HELD_FIELDS if held_back else _ERROR_FIELDS
+    key = jax.random.key(8 if held_back else 7)
+    keys = [] if setting == "exact" else [jax.random.fold_in(key, number) for number in range(count)]
+    fields = [correlated_error(head, key=one).reshape(-1) for one in keys]
     return jnp.asarray(np.stack(fields) if fields else np.zeros((0, head.n_vertices * 3)), head.dtype)
 
 
 def posterior_means(
-    source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3"], *, key: PRNGKeyArray
+    source: ResidualSource,
+    views: Views,
+    errors_m: Float[Array, "E C"],
+    heads_m: Float[Array, "B V 3"],
+    *,
+    key: PRNGKeyArray,
 ) -> tuple[Float[Array, "B C"], Int[Array, " B"], Float[Array, "B R"], Float[Array, "B R R"]]:
     """Heads behind random views, completed: flattened vertices, views, posterior means in the head's own unknowns, and
     the factors L of their posterior covariances."""
@@ -214,10 +225,10 @@ def posterior_means(
     row = jax.random.randint(pick_key, (count,), 0, views.visible.shape[0])
     flat = heads_m.reshape(count, -1)
     given = flat
-    if len(source.errors_m):
-        pair = jax.random.randint(error_key, (count, 2), 0, len(source.errors_m))
+    if len(errors_m):
+        pair = jax.random.randint(error_key, (count, 2), 0, len(errors_m))
         angle = 2.0 * jnp.pi * jax.random.uniform(turn_key, (count, 1), flat.dtype)
-        first, second = source.errors_m[pair[:, 0]], source.errors_m[pair[:, 1]]
+        first, second = errors_m[pair[:, 0]], errors_m[pair[:, 1]]
         given = flat + jnp.cos(angle) * first + jnp.sin(angle) * second
     visible = views.visible[row]
     weight = linear.weight[None, :] * jnp.repeat(visible.astype(flat.dtype), 3, axis=1)
@@ -229,9 +240,16 @@ def posterior_means(
 
 
 @eqx.filter_jit
-def _complete(source: ResidualSource, views: Views, heads_m: Float[Array, "B V 3"], *, key: PRNGKeyArray) -> Examples:
+def _complete(
+    source: ResidualSource,
+    views: Views,
+    errors_m: Float[Array, "E C"],
+    heads_m: Float[Array, "B V 3"],
+    *,
+    key: PRNGKeyArray,
+) -> Examples:
     linear = source.linear
-    flat, row, mean, factor = posterior_means(source, views, heads_m, key=key)
+    flat, row, mean, factor = posterior_means(source, views, errors_m, heads_m, key=key)
     base = linear.centre_m[None, :] + mean @ linear.shape_m
     return Examples(
         target=((flat - base) / source.residual_scale_m).reshape(heads_m.shape),
