@@ -12,7 +12,7 @@ from diverse3d.diversify import default_method, has_weights, load_learned
 from diverse3d.diversify._learned import SHIPPED
 from diverse3d.head import load_head
 from diverse3d.head.population import split
-from diverse3d.learn import masked_figures
+from diverse3d.learn import component_figures, masked_figures
 
 LARGEST_MB = 40
 
@@ -56,3 +56,17 @@ def test_a_whole_head_survives_the_masked_model(single_precision):
     assert float(jnp.linalg.norm(made - truth, axis=1).mean()) < 0.25 * mean_head
     size = float(jnp.sum(latent.sample(key=jax.random.key(0)) ** 2))
     assert 0.3 * learned.threshold(0.0) < size < learned.threshold(4.0)
+
+
+def test_the_residual_model_is_as_good_as_its_card_says(single_precision):
+    """On fewer heads than the card's, so within sampling error; and better than the posterior it starts from."""
+    head = load_head()
+    with safe_open(SHIPPED["residual"], "numpy") as file:
+        said = json.loads(file.metadata()["components"])["card"]["test"]
+    found = component_figures(load_learned(head, "residual"), head, np.asarray(split("test", 64).vertices))
+    for setting in ("exact", "realistic"):
+        for occluder, scores in said[setting].items():
+            gain = scores["energy_score_mm"] / scores["posterior_mm"]
+            assert scores["posterior_mm"] - scores["energy_score_mm"] > scores["difference_half_width_mm"]
+            here = found[setting][occluder]
+            assert here["energy_score_mm"] / here["posterior_mm"] == pytest.approx(gain, abs=0.05), (setting, occluder)

@@ -127,20 +127,22 @@ def path(
         heads = jax.vmap(at)(alphas)
         return heads[-1], steps(jnp.concatenate([last[None], heads]))
 
-    def share_out(step: Float[Array, " m"], alphas: Float[Array, " n"]) -> Float[Array, " F"]:
-        length = jnp.concatenate([jnp.zeros(1, ends_m.dtype), jnp.cumsum(step)])
-        return jnp.interp(even * length[-1], length, alphas)
+    def along(step: Float[Array, " m"]) -> Float[Array, " n"]:
+        return jnp.concatenate([jnp.zeros(1, ends_m.dtype), jnp.cumsum(step)])
+
+    def spread(_: Array, place: Float[Array, " F"]) -> Float[Array, " F"]:
+        across = along(steps(jax.lax.map(at, jnp.interp(place, length, fine))))
+        return jnp.interp(even * across[-1], across, place)
 
     even = jnp.linspace(0.0, 1.0, frames, dtype=ends_m.dtype)
     fine = jnp.linspace(0.0, 1.0, _FINE * (frames - 1) + 1, dtype=ends_m.dtype)
     _, found = jax.lax.scan(walk, ends_m[0], fine[1:].reshape(-1, _FINE))
-    alpha = share_out(found.reshape(-1), fine)
+    length = along(found.reshape(-1))
     # Equal lengths along a curve are not yet equal distances across its bends.
-    for _ in range(_ROUNDS):
-        alpha = share_out(steps(jax.lax.map(at, alpha)), alpha)
+    alpha = jnp.interp(jax.lax.fori_loop(0, _ROUNDS, spread, even * length[-1]), length, fine)
     # Two equal ends have nothing but rounding to share out.
     rounding = 10.0 * fine.size * jnp.finfo(ends_m.dtype).eps * jnp.sqrt(jnp.sum(ends_m[0] ** 2 * weight))
-    alpha = jnp.where(jnp.sum(found) > rounding, alpha, even)
+    alpha = jnp.where(length[-1] > rounding, alpha, even)
     alpha = alpha.at[0].set(0.0).at[-1].set(1.0)
     return jax.lax.map(at, alpha).at[0].set(ends_m[0]).at[-1].set(ends_m[1]), alpha
 
