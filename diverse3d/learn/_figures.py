@@ -46,8 +46,8 @@ def masked_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray,
 def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]) -> dict[str, Any]:
     """Energy score of 16 samples in the hidden part in mm, beside the posterior's, in both settings.
 
-    Behind each occluder, paired over heads, with the half-width of the 95 % interval of the difference. The closed form is that of the
-    linearised head; the masks are some of an occluder's on other heads.
+    Behind each occluder, paired over heads, with the half-width of the 95 % interval of the difference. The closed form
+    is that of the linearised head; the masks are some of an occluder's on other heads.
     """
     result: dict[str, Any] = {"heads": len(heads_m)}
     model = learned.model
