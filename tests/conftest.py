@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import equinox as eqx
 import jax
 import jaxtyping
 import numpy as np
@@ -20,6 +21,14 @@ jaxtyping.install_import_hook(["diverse3d", "meshvae"], "beartype.beartype")
 from helpers import flame_arrays, tiny_arrays  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_what_was_compiled():
+    """Compiled code is forgotten after each file: a process may map some 65,000 pieces of memory, and all tests'
+    functions together need more, which ends in a segmentation fault."""
+    yield
+    eqx.clear_caches()
 
 
 @pytest.fixture

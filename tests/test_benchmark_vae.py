@@ -257,7 +257,7 @@ def test_the_control_trains_and_completes(tiny_head, tmp_path, single_precision,
     }
     assert all(score.value > 0 for score in found)
     shares = [numbers[1] for key, numbers in summarise(found).items() if key[0] == "control"]
-    assert max(map(abs, shares)) < 60.0  # hardly trained, it is still near the closed form that it starts as
+    assert max(shares) < 60.0  # hardly trained, it is still near the closed form that it starts as, or held more closely
 
 
 def test_flames_topology_is_read_where_it_is(shared, tmp_path):

@@ -220,7 +220,7 @@ def bad(tmp_path_factory) -> Path:
     return folder
 
 
-METHODS_SAID = "The choices are: map, posterior, posterior-dpp, global-dpp, global-local-dpp."
+METHODS_SAID = "The choices are: map, posterior, posterior-dpp, posterior-cover, global-dpp, "
 REGIONS_SAID = "The choices are: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random, none."
 REFUSALS = {
     "no such file": (["{bad}/none.png"], "There is no file {bad}/none.png."),
@@ -350,7 +350,7 @@ def test_arguments_that_do_not_parse_exit_with_2(arguments, capsys):
     assert printed.out == "" and printed.err
 
 
-COMMANDS = ["demo", "complete", "fit", "head build", "head info", "replay", "doctor"]
+COMMANDS = ["demo", "complete", "fit", "head build", "head info", "replay", "score", "interpolate", "benchmark", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
