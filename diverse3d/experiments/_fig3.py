@@ -48,7 +48,7 @@ def conclude(records: Sequence[Record], plan: Plan) -> Findings:
                 picture = heat({f"{title} (mm)": matrix}, plan.occluders, names, "occluder", "")
                 found.parts.append(Picture(f"{title}: spread of each region", picture))
             _claim(found, where, cells, figures)
-    picture = bars(drawn, plan.occluders, "spread (population standard deviations)")
+    picture = bars(drawn, plan.occluders, "spread (population σ)")
     found.parts.insert(0, Picture("Identity against expression", picture))
     return found
 

@@ -60,7 +60,7 @@ def conclude(records: Sequence[Record], plan: Plan) -> Findings:
             panels[f"{setting}, {occluder}"] = [
                 *panels.get(f"{setting}, {occluder}", []),
                 Line(range(FRAMES), along["deviation"], method),
-                Line(range(FRAMES), along["plain_deviation"], f"{method}, straight", dashed=True),
+                Line(range(FRAMES), along["plain_deviation"], f"{method}, straight", pale=True),
             ]
     head = ("path", "deviation half way (mm)", "largest drift (mm)", "of the straight line (mm)", "largest step")
     found.parts.append(Table("Paths", head, table))

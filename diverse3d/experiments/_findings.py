@@ -101,7 +101,7 @@ def means(records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
     values = {name: mean(records, name) for name in names if name != "ratio"}
     if "ratio" in names:
         values["ratio"] = values["asd_o"] / values["asd_v"] if values["asd_v"] > 0 else float("nan")
-    return values
+    return {name: values[name] for name in names}
 
 
 def difference(ours: Sequence[Record], reference: Sequence[Record], name: str) -> PairedDifference:

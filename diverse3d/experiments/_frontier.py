@@ -193,4 +193,4 @@ def _drawn(rows: Sequence[dict[str, Any]]) -> str:
             own = sorted((row for row in rows if row["method"] == method), key=lambda row: row["asd_o"])
             lines.append(Line([row["asd_o"] for row in own], [row[name] for row in own], method))
         panels[f"{FIGURES[name].title} (mm)"] = lines
-    return curves(panels, "ASD-O (mm)", "mm")
+    return curves(panels, "ASD-O (mm)", "")

@@ -72,6 +72,8 @@ def measure(
             pending.append((index, {record.run for record in stored}))
     if kept:
         console.print(f"{title}: going on with {len(subjects) - len(pending)} of {len(subjects)} heads done")
+    if not pending:
+        return kept
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=len(pending) * len(plan.occluders) * len(plan.settings))

@@ -17,8 +17,12 @@ _MARKS = "osD^vP<>XphH"
 _LOOK = {
     "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4dfda", "grid.linewidth": 0.6,
-    "axes.edgecolor": "#8a8580", "legend.fontsize": 8, "legend.frameon": False, "svg.hashsalt": "diverse3d",
+    "axes.edgecolor": "#8a8580", "axes.axisbelow": True, "legend.fontsize": 8, "legend.frameon": False, "svg.hashsalt": "diverse3d",
 }  # fmt: skip
+
+
+_LEGEND = 1.4
+"""Inches beside the axes."""
 
 
 class Line(NamedTuple):
@@ -30,8 +34,8 @@ class Line(NamedTuple):
     """What."""
     name: str
     """Its label; a method's name gives it the method's colour."""
-    dashed: bool = False
-    """Whether it is drawn dashed."""
+    pale: bool = False
+    """Whether it is drawn as a wide pale band, which shows behind a line that covers it."""
 
 
 def style(name: str, number: int = 0) -> dict[str, Any]:
@@ -50,7 +54,7 @@ def drawing(columns: int, *, width: float = 3.4, height: float = 3.0) -> Iterato
 
     svg: list[str] = []
     with matplotlib.rc_context(rc=cast(Any, _LOOK)):
-        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        figure = Figure(figsize=(width * columns + _LEGEND, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         yield list(axes), svg
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -67,9 +71,9 @@ def curves(panels: Mapping[str, Sequence[Line]], x_title: str, y_title: str) -> 
     with drawing(len(panels)) as (axes, svg):
         for ax, (title, lines) in zip(axes, panels.items(), strict=True):
             for place, line in enumerate(lines):
-                ax.plot(
-                    line.x, line.y, label=line.name, linestyle="--" if line.dashed else "-", **style(line.name, place)
-                )
+                look = style(line.name, place)
+                look |= {"marker": "", "linewidth": 6, "alpha": 0.3, "zorder": 1} if line.pale else {}
+                ax.plot(line.x, line.y, label=line.name, **look)
             ax.set(title=title, xlabel=x_title, ylabel=y_title)
     return svg[0]
 

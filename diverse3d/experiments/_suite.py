@@ -268,6 +268,11 @@ def _subjects(options: Options, head: HeadModel) -> tuple[list[Subject], str]:
 
 
 def _about(suite: Suite, plan: Plan, count: int, source: str) -> str:
-    what = "one photo" if source.startswith("photo") else f"{count} heads, {source}"
-    return f"{suite.about} Run on {what}; {plan.samples} completions, {plan.seeds} seeds, from seed {plan.seed}."
+    what = "one photo" if source.startswith("photo") else f"{_count(count, 'head')}, {source}"
+    runs = f"{plan.samples} completions, {_count(plan.seeds, 'run')} a random method"
+    return f"{suite.about} Run on {what}; {runs}, from seed {plan.seed}."
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 

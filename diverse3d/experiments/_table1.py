@@ -25,8 +25,15 @@ COLUMNS = (
 _COMPARED = {"cse_occluded": "map", "energy_score": "posterior"}
 """Differences that the page shows; the files hold them all."""
 
-_COARSE = ("ratio", "coverage_90")
-"""Figures with one decimal."""
+_SHORT = {
+    "asd_v": "ASD-V", "asd_o": "ASD-O", "asd_o_front": "ASD-O, front", "ratio": "ratio", "cse_occluded": "CSE-O",
+    "energy_score": "energy score", "cse": "CSE", "visible_error": "visible error", "coverage_90": "coverage 90 (%)",
+    "mahalanobis": "Mahalanobis / √K", "seam": "seam (°)", "seconds": "ms",
+}  # fmt: skip
+"""Figures on the page, with their titles there."""
+
+_SCALE = {"ratio": (1.0, 1), "coverage_90": (1.0, 1), "seconds": (1e3, 0)}
+"""Factor and decimals of those that are not millimetres with two."""
 
 Means = Mapping[str, Mapping[str, float]]
 """Figures by method."""
@@ -90,17 +97,16 @@ def _rows(setting: str, occluder: str, figures: Means, against: Against) -> list
 
 
 def _table(setting: str, occluder: str, figures: Means, against: Against) -> Table:
-    names = [name for name in next(iter(figures.values())) if name != "fit_seconds"]
-    head, rows = ["method"], []
+    names = [name for name in next(iter(figures.values())) if name in _SHORT]
+    head = ["method"]
     for name in names:
-        head.append("ms" if name == "seconds" else FIGURES[name].title)
-        if name in _COMPARED:
-            head.append(f"− {_COMPARED[name]}")
+        head += [_SHORT[name], f"− {_COMPARED[name]}"] if name in _COMPARED else [_SHORT[name]]
+    rows = []
     for method, values in figures.items():
         row = [method]
         for name in names:
-            milli = name == "seconds"
-            row.append(number(1e3 * values[name], 0) if milli else number(values[name], 1 if name in _COARSE else 2))
+            scale, digits = _SCALE.get(name, (1.0, 2))
+            row.append(number(scale * values[name], digits))
             if name in _COMPARED:
                 same = method == _COMPARED[name]
                 row.append("" if same else interval(against[method][name, _COMPARED[name]]))
