@@ -73,7 +73,7 @@ def measure(
     if kept:
         console.print(f"{title}: going on with {len(subjects) - len(pending)} of {len(subjects)} heads done")
     if not pending:
-        return kept
+        return sorted(kept, key=lambda record: (record.head, order[record.run]))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=len(pending) * len(plan.occluders) * len(plan.settings))

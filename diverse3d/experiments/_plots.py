@@ -17,7 +17,8 @@ _MARKS = "osD^vP<>XphH"
 _LOOK = {
     "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4dfda", "grid.linewidth": 0.6,
-    "axes.edgecolor": "#8a8580", "axes.axisbelow": True, "legend.fontsize": 8, "legend.frameon": False, "svg.hashsalt": "diverse3d",
+    "axes.edgecolor": "#8a8580", "axes.axisbelow": True, "legend.fontsize": 8, "legend.frameon": False,
+    "svg.hashsalt": "diverse3d",
 }  # fmt: skip
 
 
@@ -46,7 +47,9 @@ def style(name: str, number: int = 0) -> dict[str, Any]:
 
 
 @contextmanager
-def drawing(columns: int, *, width: float = 3.4, height: float = 3.0) -> Iterator[tuple[list[Any], list[str]]]:
+def drawing(
+    columns: int, *, width: float = 3.4, height: float = 3.0, legend: bool = False
+) -> Iterator[tuple[list[Any], list[str]]]:
     """A row of axes to draw on, and a list that holds the SVG in the end."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -54,11 +57,11 @@ def drawing(columns: int, *, width: float = 3.4, height: float = 3.0) -> Iterato
 
     svg: list[str] = []
     with matplotlib.rc_context(rc=cast(Any, _LOOK)):
-        figure = Figure(figsize=(width * columns + _LEGEND, height), layout="constrained")
+        figure = Figure(figsize=(width * columns + (_LEGEND if legend else 0.0), height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         yield list(axes), svg
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        if handles:
+        if legend and handles:
             figure.legend(list(handles.values()), list(handles), loc="outside right upper")
         text = io.StringIO()
         # No date: the same figures give the same bytes.
@@ -68,7 +71,7 @@ def drawing(columns: int, *, width: float = 3.4, height: float = 3.0) -> Iterato
 
 def curves(panels: Mapping[str, Sequence[Line]], x_title: str, y_title: str) -> str:
     """A panel a title, with its lines."""
-    with drawing(len(panels)) as (axes, svg):
+    with drawing(len(panels), legend=True) as (axes, svg):
         for ax, (title, lines) in zip(axes, panels.items(), strict=True):
             for place, line in enumerate(lines):
                 look = style(line.name, place)
@@ -80,7 +83,7 @@ def curves(panels: Mapping[str, Sequence[Line]], x_title: str, y_title: str) -> 
 
 def bars(panels: Mapping[str, Mapping[str, Sequence[float]]], groups: Sequence[str], y_title: str) -> str:
     """A panel a title; a cluster of bars a group, a bar a named series."""
-    with drawing(len(panels), width=max(3.4, 0.8 * len(groups))) as (axes, svg):
+    with drawing(len(panels), width=max(3.4, 0.8 * len(groups)), legend=True) as (axes, svg):
         for ax, (title, series) in zip(axes, panels.items(), strict=True):
             wide = 0.8 / max(len(series), 1)
             for place, (name, values) in enumerate(series.items()):

@@ -269,7 +269,7 @@ def _subjects(options: Options, head: HeadModel) -> tuple[list[Subject], str]:
 
 def _about(suite: Suite, plan: Plan, count: int, source: str) -> str:
     what = "one photo" if source.startswith("photo") else f"{_count(count, 'head')}, {source}"
-    runs = f"{plan.samples} completions, {_count(plan.seeds, 'run')} a random method"
+    runs = f"{plan.samples} completions, {_count(plan.seeds, 'run')} of each random method"
     return f"{suite.about} Run on {what}; {runs}, from seed {plan.seed}."
 
 
