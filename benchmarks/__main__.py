@@ -39,7 +39,7 @@ class Options:
     """Weights of a masked model for the vae suite; those of the package if not given."""
     residual: Path | None = None
     """Weights of a residual model for the vae suite; those of the package if not given."""
-    budgets: tuple[int, ...] = (100, 200, 400, 800)
+    budgets: tuple[int, ...] = (50, 100, 200, 400)
     """Training budgets in steps of the vae suite's own rows; none trains none."""
     baseline: Path = BASELINE
     """Baseline file."""

@@ -35,6 +35,10 @@ COLUMNS = {
     "asd_v": Column(UNITS["asd_v"], "lower", 0.05, "ASD-V"),
     "asd_o": Column(UNITS["asd_o"], "higher", 0.05, "ASD-O"),
     "asd_o_front": Column("mm", "higher", 0.05, "ASD-O of hidden vertices that face the camera"),
+    # Over- and underconfidence are both wrong; what a change is likely to lose is the truth, so the gate looks there.
+    "coverage_90": Column("%", "higher", 0.05, "Coverage of the 90 % interval, hidden vertices (90 is right)"),
+    "mahalanobis": Column(UNITS["mahalanobis"], "lower", 0.05, "Mahalanobis distance from the mean head / √K"),
+    "seam": Column("°", "lower", 0.1, "Seam: how much normals at the mask's border turn beyond the true head's"),
     "seconds": Column("s", "lower", 2.0, "Seconds a completion, fit and compilation left out"),
     "fit_seconds": Column("s", "lower", 2.0, "Seconds of the fit that a completion starts from"),
 }
@@ -50,7 +54,7 @@ def per_head(records: Sequence[Record], occluder: str, setting: str, method: str
     values: dict[int, list[float]] = {}
     for record in records:
         if (record.occluder, record.setting, record.method) == (occluder, setting, method):
-            value = record.values[name]
+            value = record.values.get(name)
             values.setdefault(record.head, []).append(float("nan") if value is None else value)
     return {head: float(np.mean(each)) for head, each in sorted(values.items())}
 
@@ -96,7 +100,7 @@ def quality_metrics(records: Sequence[Record], plan: Plan, settings: str) -> lis
     metrics = []
     for ((occluder, setting), method), summary in summarise(records, plan).items():
         for name, column in COLUMNS.items():
-            if method == "map" and name.startswith("asd"):
+            if np.isnan(summary.mean[name]) or (method == "map" and name.startswith("asd")):
                 continue
             key = f"{settings}/{occluder}/{setting}/{method}/{name}"
             absolute = 0.01 if column.unit == "mm" else 0.02
@@ -124,7 +128,7 @@ def quality_tables(records: Sequence[Record], plan: Plan, settings: str, out: Pa
     note = "Millimetres; means over heads and seeds; 95 % intervals are paired bootstraps over heads."
     parts = [f"# {settings}\n\n{note}\n\n", _overview(summaries, plan)]
     for name, column in COLUMNS.items():
-        digits = 3 if column.unit == "s" else 2
+        digits = {"s": 3, "%": 0}.get(column.unit, 2)
         title = f"{column.title} ({column.unit}, {column.direction} is better)"
         parts.append(table(title, lambda s, name=name, digits=digits: _number(s.mean[name], digits)))
         if name in COMPARED:

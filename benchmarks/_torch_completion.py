@@ -7,30 +7,24 @@ import torch
 
 from diverse3d.diversify import DiversifyConfig
 from diverse3d.diversify.dpp import quality_threshold
+from diverse3d.fit import Fit
+from diverse3d.head import HeadModel
 
 from ._torch_head import _tensor
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Problem:
-    """A linear head held to visible vertices: what `run_coefficient_dpp` works on, as tensors."""
+class Algorithm2:
+    """Algorithm 2's loss of heads and their latents, held to a fit's visible vertices."""
 
-    def __init__(self, head, fitted, config: DiversifyConfig) -> None:
-        count = head.n_vertices
-        self.matrix = _tensor(head.components_m)
-        self.directions = _tensor(np.asarray(head.components_m).reshape(-1, count, 3).transpose(1, 2, 0))
-        self.template = _tensor(head.template_m)
-        self.base = (self.template + (_tensor(head.prior_mean) @ self.matrix).view(-1, 3)).reshape(-1)
-        self.prior_mean = _tensor(head.prior_mean)
+    def __init__(self, fitted: Fit, threshold: float, config: DiversifyConfig) -> None:
         self.target = _tensor(fitted.held_m)
         self.visible = torch.from_numpy(np.array(fitted.visible))
-        self.config = config
-        self.threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
+        self.threshold, self.config = threshold, config
 
-    def usual_loss(self, z: torch.Tensor) -> torch.Tensor:
-        """Components by einsum, indexed vertices, all pairwise differences written out, an inverse."""
-        vertices = self.template + torch.einsum("nk,vck->nvc", z + self.prior_mean, self.directions)
+    def usual(self, vertices: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Of heads [N,V,3]: indexed vertices, all pairwise differences written out, an inverse."""
         off = (vertices[:, self.visible] - self.target[self.visible]).abs().mean()
         hidden = vertices[:, ~self.visible]
         square = ((hidden[:, None] - hidden[None]) ** 2).sum((2, 3)) / hidden.shape[1]
@@ -41,9 +35,8 @@ class Problem:
         spread = -torch.trace(identity - torch.linalg.inv(kernel + identity))
         return self.config.visible_weight * off + self.config.dpp_weight * spread
 
-    def matched_loss(self, z: torch.Tensor) -> torch.Tensor:
-        """One product, masks as weights, distances through the Gram matrix, a Cholesky factor."""
-        points = torch.addmm(self.base, z, self.matrix)
+    def matched(self, points: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Of heads [N,3V]: masks as weights, distances through the Gram matrix, a Cholesky factor."""
         visible = self.visible.repeat_interleave(3).float()
         off = ((points - self.target.view(-1)).abs() * visible).sum() / (len(z) * visible.sum())
         hidden = 1 - visible
@@ -66,6 +59,29 @@ class Problem:
         median = torch.quantile(upper, 0.5)
         quality = torch.exp(-torch.clamp((z**2).sum(1) - self.threshold, min=0))
         return quality[:, None] * torch.exp(-self.config.k / median * distance) * quality[None]
+
+
+class Problem:
+    """A linear head held to visible vertices: what `run_coefficient_dpp` works on, as tensors."""
+
+    def __init__(self, head: HeadModel, fitted: Fit, config: DiversifyConfig) -> None:
+        count = head.n_vertices
+        self.matrix = _tensor(head.components_m)
+        self.directions = _tensor(np.asarray(head.components_m).reshape(-1, count, 3).transpose(1, 2, 0))
+        self.template = _tensor(head.template_m)
+        self.base = (self.template + (_tensor(head.prior_mean) @ self.matrix).view(-1, 3)).reshape(-1)
+        self.prior_mean = _tensor(head.prior_mean)
+        threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
+        self.loss = Algorithm2(fitted, threshold, config)
+
+    def usual_loss(self, z: torch.Tensor) -> torch.Tensor:
+        """Components by einsum, then Algorithm 2's usual form."""
+        vertices = self.template + torch.einsum("nk,vck->nvc", z + self.prior_mean, self.directions)
+        return self.loss.usual(vertices, z)
+
+    def matched_loss(self, z: torch.Tensor) -> torch.Tensor:
+        """One product, then the same algebra as ours."""
+        return self.loss.matched(torch.addmm(self.base, z, self.matrix), z)
 
 
 def adam_path(loss: Loss, start: np.ndarray, steps: int, rate: float) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """The strict session: double precision, no silent broadcasting or promotion, every shape checked by machine."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def forget_what_was_compiled():
     """Compiled code is forgotten after each file: a process may map some 65,000 pieces of memory, and all tests'
     functions together need more, which ends in a segmentation fault."""
     yield
+    # Equinox's own caches hold on to what jax's hold, and both to what only a collection frees.
     eqx.clear_caches()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

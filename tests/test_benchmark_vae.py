@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from benchmarks._vae_flame import flame_head
 from benchmarks._vae_residual import CLOSED_FORM, SETTINGS, Score, energy_metrics, energy_table, scores, summarise
 from benchmarks._vae_rows import Network, Pca, fit_pca, load_masked, tuned
 from diverse3d._errors import InputError
-from diverse3d.diversify import load_learned
+from diverse3d.diversify import DiversifyConfig, Learned, Task, load_learned
 from diverse3d.diversify._components import ComponentConfig
 from diverse3d.learn import head_data
 from meshvae import PRESETS, TrainConfig, Trained, build_hierarchy, make_model, make_surface
@@ -281,6 +282,31 @@ def test_pytorch_computes_the_same(tiny_head, single_precision, optax_promotion)
     check_step({form: make_step(form, problem) for form in ("ours", "usual", "matched")})
     for gradient in (False, True):
         _decoding(gradient, problem)
+
+
+class Seen(NamedTuple):
+    """What Algorithm 2 needs of a fit."""
+
+    held_m: jax.Array
+    visible: jax.Array
+
+
+def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision, optax_promotion):
+    pytest.importorskip("torch", reason="PyTorch is only needed by the speed suite")
+    from benchmarks._speed_vae_dpp import iteration
+
+    head, config = as_float32(tiny_head), DiversifyConfig(visible_weight=10.0, dpp_weight=1.0)  # both terms count
+    template, preset = np.asarray(head.template_m, np.float64), PRESETS["small"]
+    hierarchy = build_hierarchy(template, np.asarray(head.faces), strides=preset.strides)
+    model = make_model(preset, hierarchy, key=jax.random.key(0), form="block")
+    unit, nothing = jnp.ones((), jnp.float32), jnp.zeros((0, 0), jnp.float32)
+    learned = Learned(model, head.template_m, 0.01 * unit, unit, nothing, (2.0, 0.1), "0" * 64)
+    z = jax.random.normal(jax.random.key(1), (4, int(np.prod(model.latent_shape))), jnp.float32)
+    size = learned.threshold(config.n_sigma) + jnp.linspace(-1.0, 1.0, len(z))  # some lose quality, others don't
+    z = z * jnp.sqrt(size / jnp.sum(z**2, axis=1))[:, None]
+    seen = Seen(head.template_m + 0.003, jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1]))
+    forms = iteration(Task(head, seen, None, learned), config, z)  # stops where they differ
+    assert set(forms) == {"ours", "usual", "matched"} and forms["ours"]()[1].all()
 
 
 def test_short_budgets_have_short_warm_ups():

@@ -12,6 +12,7 @@ from test_learn import SIGMA_M, draw_from
 import meshvae
 from diverse3d._errors import InputError
 from diverse3d.diversify import (
+    SAMPLE_TEXT,
     ComponentConfig,
     DiversifyConfig,
     Learned,
@@ -26,6 +27,7 @@ from diverse3d.diversify import (
     save_components,
     selected,
 )
+from diverse3d.diversify._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED
 from diverse3d.diversify._hybrid import hybrid_decoder
 from diverse3d.diversify._learned import coefficient_dual
 from diverse3d.diversify._select import best_cover, hidden_distance, most_diverse
@@ -265,3 +267,46 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
 
     loose, tight = spread(1.0), spread(5.0)
     assert tight[0] < 0.5 * loose[0] and tight[1] / tight[0] > 2.0 * loose[1] / loose[0]
+
+
+def test_refinement_pushes_samples_apart_where_hidden_alone(tiny_head, components, task, key, optax_promotion):
+    (_, at, *_), noise, seen = task
+    hidden = ~np.asarray(at.visible)
+
+    def run(refine):
+        config = dataclasses.replace(CONFIG, refine=refine)
+        made = complete(
+            seen, head=tiny_head, n=6, method="hybrid-dpp", key=key, noise=noise, config=config, fitted=at, learned=components
+        )
+        vertices = np.asarray(made.vertices)
+        distance = np.asarray(hidden_distance(at, made.vertices))
+        off = np.sqrt((vertices - np.asarray(made.held))[:, ~hidden] ** 2).mean()
+        return distance[np.triu_indices(6, 1)].mean(), off
+
+    (before, _), (after, off) = run(0), run(30)
+    assert after > 1.1 * before and off < 2e-3  # twice the noise
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_a_sample_that_left_the_visible_part_is_repaired_and_says_so(tiny_head, task, key):
+    (_, at, *_), _, seen = task
+    config = dataclasses.replace(CONFIG, steps=1, start_spread=3.0, visible_tolerance_mm=1.5)
+    made = complete(seen, head=tiny_head, n=4, method="global-dpp", key=key, noise="exact", config=config, fitted=at)
+    assert [SAMPLE_TEXT[int(code)] for code in made.results] == [SAMPLE_TEXT[SAMPLE_REPAIRED]] * 4
+    off = (np.asarray(made.vertices) - np.asarray(made.held))[:, np.asarray(at.visible)]
+    assert 1e3 * np.sqrt((off**2).sum(2).mean(1)).max() < 1.5
+    # A tolerance that no correction reaches is reported as it is, with the sample as it was drawn.
+    hopeless = dataclasses.replace(config, visible_tolerance_mm=1e-6)
+    left = complete(seen, head=tiny_head, n=4, method="global-dpp", key=key, noise="exact", config=hopeless, fitted=at)
+    assert set(left.results.tolist()) == {SAMPLE_OFF_VISIBLE}
+
+
+def test_the_most_likely_head_is_always_there(tiny_head, task, key, optax_promotion):
+    (_, at, *_), noise, seen = task
+
+    def run(method):
+        return complete(seen, head=tiny_head, n=3, method=method, key=key, noise=noise, config=CONFIG, fitted=at)
+
+    np.testing.assert_allclose(run("posterior-dpp").map_vertices, run("map").vertices[0], atol=1e-12)
+    plain = run("global-dpp")
+    np.testing.assert_array_equal(plain.map_vertices, plain.fit_vertices)

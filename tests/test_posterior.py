@@ -289,6 +289,24 @@ def test_every_method(tiny_head, observation, fits, learned, key, name):
         assert go(key, n=1).vertices.shape == (1, head.n_vertices, 3)
 
 
+@pytest.mark.usefixtures("optax_promotion")
+def test_more_latents_than_are_decoded_at_a_time(tiny_head, observation, fits, learned, key, monkeypatch):
+    """In pieces the published method gives what it gives at once."""
+    _, at = fits("vae-dpp")
+
+    def go():
+        return complete(
+            observation, head=tiny_head, n=5, method="vae-dpp", key=key, config=dataclasses.replace(QUICK, steps=3),
+            fitted=at, learned=learned["masked"],
+        ).vertices  # fmt: skip
+
+    at_once = go()
+    monkeypatch.setattr("diverse3d.diversify._vae.CHUNK", 2)
+    jax.clear_caches()
+    eqx.clear_caches()
+    np.testing.assert_allclose(go(), at_once, atol=1e-9)
+
+
 def test_whole_way_follows_a_rigid_motion_of_the_input(tiny_head, observation, key):
     truth, visible = observation.mesh.vertices_m, observation.mesh.visible
     turn, shift = rotation_about([1, 0.5, -1], 2.2), np.array([4.0, -1.0, 0.5])

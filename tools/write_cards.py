@@ -23,9 +23,7 @@ LIMITS = {
     "masked": "Rebuilds heads of a synthetic population of an artist's morphs, no scans. One pass gives far "
     "too little spread, and the closed form is nearer to the truth.",
     "residual": "Made for the closed-form posterior of this head under the package's two noise settings, behind the "
-    "package's occluder regions; other noise or masks are untested. Synthetic population. Trained with 64 error fields "
-    "in the realistic setting, which it partly learnt by heart: `validation` shares those fields and flatters it, "
-    "`test` has others.",
+    "package's occluder regions; other noise or masks are untested. Synthetic population.",
 }
 
 

@@ -57,12 +57,15 @@ class DiversifyOptions:
     """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
     pool: int = 400
     """Samples that a selection chooses from."""
-    contraction: float = 0.7
+    contraction: float = 0.8
     """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
     k: float = 0.5
     """Sharpness of similarity in the diversity kernel, in units of the median distance."""
     n_sigma: float = 3.0
     """How unlikely a completion may be before its quality falls, in standard deviations."""
+    refine: int = 0
+    """Steps by which hybrid-dpp pushes its chosen heads farther apart where hidden, up to what `--n-sigma` allows: more
+    diverse, no nearer to the truth."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

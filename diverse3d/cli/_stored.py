@@ -29,16 +29,17 @@ def read_completions(folder: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{folder} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
     arrays = read_npz(path, limit="result_bytes")
     vertices, visible, fitted = (arrays.get(name, np.zeros(0)) for name in ("vertices", "visible", "fit"))
+    best = arrays.setdefault("map", fitted)  # results of older versions hold none
     latents = arrays.get("latents", np.zeros((len(vertices), 0), np.float32))
     sound = (
         vertices.ndim == 3
         and vertices.shape[2] == 3
         and len(vertices) > 0
         and (visible.shape, visible.dtype) == (vertices.shape[1:2], np.dtype(bool))
-        and fitted.shape == vertices.shape[1:]
+        and fitted.shape == best.shape == vertices.shape[1:]
         and latents.ndim == 2
         and len(latents) == len(vertices)
-        and all(array.dtype.kind == "f" and np.isfinite(array).all() for array in (vertices, fitted, latents))
+        and all(array.dtype.kind == "f" and np.isfinite(array).all() for array in (vertices, fitted, best, latents))
     )
     if not sound:
         raise InputError(f"{path} does not hold the arrays of a result; make the result again.")
@@ -92,6 +93,7 @@ def read_result(
         faces=problem.head.faces,
         visible=at.visible,
         fit_vertices=jnp.asarray(arrays["fit"], dtype),
+        map_vertices=jnp.asarray(arrays["map"], dtype),
         held=at.to_world(at.held_m),
         latents=jnp.asarray(arrays["latents"], dtype) if "latents" in arrays else None,
         results=jnp.asarray([codes[text] for text in samples], jnp.int32),

@@ -3,18 +3,19 @@
 import os
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._errors import InputError
 from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare
 from ..head import HeadModel
 from ..observe import Observation
-from ._completions import Completions, sample_results
+from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED, Completions, sample_results
 from ._config import DiversifyConfig
-from ._gaussian import Posterior, posterior
+from ._gaussian import Posterior, head_vertices, posterior
 from ._kriging import kriging
 from ._learned import Learned, check_visible, load_learned
 from ._methods import Method, default_method, get_method
@@ -42,8 +43,10 @@ def complete(
     better (by log evidence). The methods that start from no closed form hold to the fit alone and ignore it. `fitted`
     skips stage 1 with a fit of the method's own head, `belief` the closed form with the posterior of that fit.
     `learned` is the trained model of a method that has one, or its file; None is the one that the package carries for
-    the head. Raises `InputError` for an unknown method or noise, n < 1, more samples than the machine's memory holds, a
-    head without weights, or nothing visible where the method encodes what is.
+    the head. A sample that leaves the visible part by more than `config.visible_tolerance_mm` is repaired by the
+    kriging correction, which its result code says. Raises `InputError` for an unknown method or noise, n < 1, more
+    samples than the machine's memory holds, a head without weights, or nothing visible where the method encodes what
+    is.
     """
     if method is None:
         method = default_method(head.head if isinstance(head, FitProblem) else head)
@@ -71,12 +74,18 @@ def complete(
     task = Task(model, at, belief, learned, tight)
     samples = chosen.run(task, n, config, key=key)
     drawn = corrected(task, samples.vertices_m, noise) if chosen.kriging else samples.vertices_m
-    vertices, results = sample_results(drawn, at, 1e-3 * config.visible_tolerance_mm)
+    tolerance_m = 1e-3 * config.visible_tolerance_mm
+    vertices, results = sample_results(drawn, at, tolerance_m)
+    if (np.asarray(results) == SAMPLE_OFF_VISIBLE).any():
+        known = task._replace(belief=believe(seen, model, at, noise) if belief is None else belief)
+        vertices, results = _repaired(known, vertices, results, noise, tolerance_m)
+    best = at.vertices_m if belief is None else _most_likely(model, belief)
     return Completions(
         vertices=at.to_world(vertices),
         faces=model.faces,
         visible=at.visible,
         fit_vertices=at.to_world(at.vertices_m),
+        map_vertices=at.to_world(best),
         held=at.to_world(at.held_m),
         latents=samples.latents,
         results=results,
@@ -95,6 +104,25 @@ def corrected(
     assert task.belief is not None
     correct = kriging(task.head, task.fit, task.belief, _noise_of(task.head, task.belief, noise))
     return jax.lax.map(lambda one: correct(one, task.fit.held_m), vertices_m, batch_size=16)
+
+
+@eqx.filter_jit
+def _most_likely(head: HeadModel, belief: Posterior) -> Float[Array, "V 3"]:
+    return head_vertices(head, belief.mean)
+
+
+def _repaired(
+    task: Task,
+    vertices_m: Float[Array, "N V 3"],
+    results: Int[Array, " N"],
+    noise: str | NoiseModel | None,
+    tolerance_m: float,
+) -> tuple[Float[Array, "N V 3"], Int[Array, " N"]]:
+    """Samples that left the visible part brought back; what even the correction does not bring back stays reported."""
+    mended, after = sample_results(corrected(task, vertices_m, noise), task.fit, tolerance_m)
+    off = results == SAMPLE_OFF_VISIBLE
+    outcome = jnp.where(off & (after == 0), SAMPLE_REPAIRED, results).astype(jnp.int32)
+    return jnp.where((outcome == SAMPLE_REPAIRED)[:, None, None], mended, vertices_m), outcome
 
 
 def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel | None = None) -> Posterior:

@@ -8,11 +8,12 @@ from jaxtyping import Array, Bool, Float, Int
 from ..fit import Fit
 from ..observe import Observation
 
-SAMPLE_OK, SAMPLE_OFF_VISIBLE, SAMPLE_NOT_FINITE = 0, 1, 2
+SAMPLE_OK, SAMPLE_OFF_VISIBLE, SAMPLE_NOT_FINITE, SAMPLE_REPAIRED = 0, 1, 2, 3
 SAMPLE_TEXT = {
     SAMPLE_OK: "ok",
     SAMPLE_OFF_VISIBLE: "leaves the visible part by more than the tolerance",
     SAMPLE_NOT_FINITE: "was not finite; the fit stands in its place",
+    SAMPLE_REPAIRED: "left the visible part by more than the tolerance; the kriging correction brought it back",
 }
 
 
@@ -27,10 +28,13 @@ class Completions(eqx.Module):
     """Vertices that are seen."""
     fit_vertices: Float[Array, "V 3"]
     """The single best fit, metres."""
+    map_vertices: Float[Array, "V 3"]
+    """The most likely head under the closed-form posterior, metres; the fit again where the method has none."""
     held: Float[Array, "V 3"]
     """What the heads are held to where visible, metres: a mesh's own vertices or a photo's fitted ones."""
     latents: Float[Array, "N K"] | None
-    """Each head's latent vector, as the method has it (coefficients less their mean for the linear ones)."""
+    """Each head's latent vector, as the method has it (coefficients less their mean for the linear ones); of a repaired
+    sample, that before the repair."""
     results: Int[Array, " N"]
     """A result code a sample (`SAMPLE_TEXT`)."""
     fit: Fit

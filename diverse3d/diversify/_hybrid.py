@@ -3,16 +3,19 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from meshvae import Condition
 
+from .._optimise import descend
 from ._components import ComponentCondition
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices
 from ._learned import Learned
 from ._select import all_vertices, best_cover, most_diverse
 from ._task import Samples, Task
+from .dpp import dpp_loss, kernel, median_distance, pairwise_distance, quality, quality_threshold
 
 
 class HybridDecoder(eqx.Module):
@@ -95,7 +98,10 @@ def run_hybrid_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyA
     decode = hybrid_decoder(task, config.contraction)
     latents, points = _pool(decode, max(config.pool, 2 * n), key)
     chosen = most_diverse(task.head, task.fit, points, n, config)
-    return Samples(all_vertices(task.head, points[chosen]), latents[chosen])
+    if config.refine == 0:
+        return Samples(all_vertices(task.head, points[chosen]), latents[chosen])
+    refined = _refined(decode, latents[chosen], config)
+    return Samples(all_vertices(task.head, jax.vmap(decode.point)(refined)), refined)
 
 
 @eqx.filter_jit
@@ -104,6 +110,30 @@ def run_hybrid_cover(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKe
     _, points = _pool(hybrid_decoder(task), max(config.pool, 2 * n), key)
     centres = best_cover(task.head, task.fit, points, n)
     return Samples(all_vertices(task.head, centres), centres[:, : task.head.n_components])
+
+
+def _refined(decode: HybridDecoder, latents: Float[Array, "n L"], config: DiversifyConfig) -> Float[Array, "n L"]:
+    """Latents pushed apart where hidden by the DPP loss: Algorithm 2 without its visible term, since every latent
+    decodes to a head that agrees with the visible part. Quality keeps a latent within what is likely."""
+    hidden = jnp.repeat((~decode.task.fit.visible).astype(latents.dtype), 3)
+    threshold = jnp.asarray(quality_threshold(latents.shape[1], config.n_sigma), latents.dtype)
+    prior, rest = decode.condition.prior, latents.shape[1] - decode.condition.prior.mean.size
+    centre = jnp.concatenate([prior.mean.reshape(-1), jnp.zeros(rest, latents.dtype)])
+    width = jnp.concatenate([jnp.exp(0.5 * prior.log_variance).reshape(-1), jnp.ones(rest, latents.dtype)])
+
+    start = (latents - centre[None, :]) / width[None, :]
+
+    def apart(white: Float[Array, "n L"]) -> Float[Array, "n n"]:
+        vertices = jax.vmap(decode)(centre[None, :] + width[None, :] * white)
+        return pairwise_distance(vertices.reshape(len(white), -1), hidden)
+
+    scale = median_distance(apart(start))
+
+    def loss(white: Float[Array, "n L"]) -> Float[Array, ""]:
+        return dpp_loss(kernel(apart(white), quality(jnp.sum(white**2, axis=1), threshold), k=config.k, scale=scale))
+
+    best = descend(loss, start, optax.adam(config.refine_rate), steps=config.refine, tolerance=config.tolerance).value
+    return centre[None, :] + width[None, :] * best
 
 
 def _pool(

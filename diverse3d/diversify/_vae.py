@@ -1,5 +1,7 @@
 """The published method: a masked VAE's samples, and Algorithm 2 over their latents (papers/004 §1.1, §2.2)."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,15 @@ def run_vae(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -
 
 @eqx.filter_jit
 def run_vae_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """Algorithm 2: N latents optimised together by λ1 · visible L1 + λ3 · L_dpp, from samples of the encoder.
+    """Algorithm 2: N latents optimised together by λ1 · visible L1 + λ3 · L_dpp, from samples of the encoder."""
+    decode, loss = VaeDecoder(task), vae_dpp_loss(task, config)
+    begin = decode.draws(n, key=key)
+    solution = descend(loss, begin, optimiser(config), steps=config.steps, tolerance=config.tolerance)
+    return Samples(_heads(decode, solution.value).reshape(n, -1, 3), solution.value)
+
+
+def vae_dpp_loss(task: Task, config: DiversifyConfig) -> Callable[[Float[Array, "N L"]], Float[Array, ""]]:
+    """Algorithm 2's loss of N latents: λ1 · visible L1 + λ3 · L_dpp.
 
     The visible L1 is the mean over samples, visible vertices and coordinates, in metres.
     """
@@ -57,21 +67,24 @@ def run_vae_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArra
     threshold = jnp.asarray(learned.threshold(config.n_sigma, literal=config.literal_quality), dtype)
     target = fit.held_m.reshape(-1)
 
-    def heads(z: Float[Array, "N L"]) -> Float[Array, "N C"]:
-        decoded = jax.vmap(decode)(z) if n <= CHUNK else jax.lax.map(jax.checkpoint(decode), z, batch_size=CHUNK)
-        return decoded.reshape(n, -1)
-
     def loss(z: Float[Array, "N L"]) -> Float[Array, ""]:
-        points = heads(z)
+        points = _heads(decode, z)
         off = jnp.sum(jnp.abs(points - target[None, :]) * visible[None, :])
-        off = off / (n * jnp.maximum(jnp.sum(visible), 1.0))
+        off = off / (z.shape[0] * jnp.maximum(jnp.sum(visible), 1.0))
         distance = pairwise_distance(points, 1.0 - visible)
         spread = dpp_loss(kernel(distance, quality(jnp.sum(z**2, axis=1), threshold), k=config.k))
         return config.visible_weight * off + config.dpp_weight * spread
 
-    begin = decode.draws(n, key=key)
-    solution = descend(loss, begin, optimiser(config), steps=config.steps, tolerance=config.tolerance)
-    return Samples(heads(solution.value).reshape(n, -1, 3), solution.value)
+    return loss
+
+
+def _heads(decode: VaeDecoder, z: Float[Array, "N L"]) -> Float[Array, "N C"]:
+    n = z.shape[0]
+    if n <= CHUNK:
+        return jax.vmap(decode)(z).reshape(n, -1)
+    # A function of its own: jax.checkpoint hashes what it is given, and a module of traced arrays has no hash.
+    decoded = jax.lax.map(jax.checkpoint(lambda one: decode(one)), z, batch_size=CHUNK)
+    return decoded.reshape(n, -1)
 
 
 def optimiser(config: DiversifyConfig) -> optax.GradientTransformation:

@@ -24,14 +24,21 @@ def pairwise_distance(points: Float[Array, "N D"], weight: Float[Array, " D"]) -
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, jnp.ones_like(square))), jnp.zeros_like(square))
 
 
-def similarity(distance: Float[Array, "N N"], k: float) -> Float[Array, "N N"]:
-    """S_ij = exp(-(k / median) · dist_ij); the median is over off-diagonal entries and a constant to the gradient."""
+def median_distance(distance: Float[Array, "N N"]) -> Float[Array, ""]:
+    """Median over the off-diagonal entries, a constant to the gradient; one where there are none or it is zero."""
     count = distance.shape[0]
     if count == 1:
-        return jnp.ones_like(distance)
+        return jnp.ones((), distance.dtype)
     median = jax.lax.stop_gradient(jnp.median(distance[jnp.triu_indices(count, 1)]))
-    safe = jnp.where(median > 0, median, jnp.ones_like(median))
-    return jnp.exp(-(k / safe) * distance)
+    return jnp.where(median > 0, median, jnp.ones_like(median))
+
+
+def similarity(
+    distance: Float[Array, "N N"], k: float, scale: Float[Array, ""] | None = None
+) -> Float[Array, "N N"]:
+    """S_ij = exp(-(k / scale) · dist_ij), with the median distance as the scale where none is given."""
+    scale = median_distance(distance) if scale is None else scale
+    return jnp.exp(-(k / scale) * distance)
 
 
 def quality(square_norm: Float[Array, " N"], threshold: Float[Array, ""]) -> Float[Array, " N"]:
@@ -52,9 +59,19 @@ def quality_threshold(dimension: int, n_sigma: float, *, literal: bool = False) 
     return dimension * (1.0 - shrink + n_sigma * shrink**0.5) ** 3
 
 
-def kernel(distance: Float[Array, "N N"], qualities: Float[Array, " N"], *, k: float) -> Float[Array, "N N"]:
-    """L_ij = q_i S_ij q_j, symmetric (the public release scales columns only)."""
-    return (qualities[:, None] * qualities[None, :]) * similarity(distance, k)
+def kernel(
+    distance: Float[Array, "N N"],
+    qualities: Float[Array, " N"],
+    *,
+    k: float,
+    scale: Float[Array, ""] | None = None,
+) -> Float[Array, "N N"]:
+    """L_ij = q_i S_ij q_j, symmetric (the public release scales columns only).
+
+    With the median distance of these very samples as the scale (None) the kernel does not change when all distances
+    grow alike; give a scale where growth shall count.
+    """
+    return (qualities[:, None] * qualities[None, :]) * similarity(distance, k, scale)
 
 
 def dpp_loss(l_kernel: Float[Array, "N N"]) -> Float[Array, ""]:

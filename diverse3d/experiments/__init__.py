@@ -7,6 +7,7 @@ from ._environment import environment as environment
 from ._findings import Findings as Findings
 from ._measure import Plan as Plan
 from ._measure import measure as measure
+from ._measures import honesty as honesty
 from ._records import RecordStore as RecordStore
 from ._subjects import Pictured as Pictured
 from ._subjects import TrueHead as TrueHead

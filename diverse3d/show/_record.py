@@ -77,6 +77,7 @@ def completion_arrays(result: Completions) -> dict[str, np.ndarray]:
         "faces": np.asarray(result.faces, np.int32),
         "visible": np.asarray(result.visible, bool),
         "fit": np.asarray(result.fit_vertices, np.float32),
+        "map": np.asarray(result.map_vertices, np.float32),
         "uncertainty": result.uncertainty.astype(np.float32),
         "order": result.order,
     }
