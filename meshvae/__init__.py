@@ -27,6 +27,7 @@ from ._loss import Terms as Terms
 from ._loss import make_surface as make_surface
 from ._memory import check_memory as check_memory
 from ._memory import estimate_bytes as estimate_bytes
+from ._memory import free_memory_bytes as free_memory_bytes
 from ._model import Condition as Condition
 from ._model import Gaussian as Gaussian
 from ._model import MaskedVAE as MaskedVAE

@@ -38,13 +38,18 @@ def estimate_bytes(
 def check_memory(config: ModelConfig, hierarchy: Hierarchy, *, batch: int, samples: int = 1) -> None:
     """Raise `InputError` when training would take more than four fifths of the memory that is free now."""
     needed = estimate_bytes(config, hierarchy, batch=batch, samples=samples)
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    free = free_memory_bytes()
     if needed > 0.8 * free:
         raise InputError(
             f"Training would take about {needed / 2**30:.1f} of the {free / 2**30:.1f} GiB of memory that are free; "
             "use a smaller batch or preset."
         )
+
+
+def free_memory_bytes() -> int:
+    """Memory that is free now, or all there is where the system doesn't tell."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _layers(config: ModelConfig, hierarchy: Hierarchy) -> Iterator[tuple[Step, int, int, int]]:

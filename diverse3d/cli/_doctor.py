@@ -7,10 +7,11 @@ from pathlib import Path
 
 import jax
 
+from meshvae import free_memory_bytes
+
 from .. import show
 from .._errors import InputError
 from ..diversify import METHODS
-from ..diversify._complete import available_memory_bytes
 from ..head import load_head
 from ._commands import Doctor
 from ._progress import cache_folder
@@ -28,7 +29,7 @@ def run_doctor(command: Doctor) -> int:
     """Print a table; 1 if something that every run needs is missing."""
     rows: dict[str, str] = {**show.versions(), "system": f"{platform.system()} {platform.machine()}"}
     rows["devices"] = ", ".join(f"{device.platform} ({device.device_kind})" for device in jax.devices())
-    rows["memory free"] = f"{available_memory_bytes() / 2**30:.1f} GiB"
+    rows["memory free"] = f"{free_memory_bytes() / 2**30:.1f} GiB"
     cache = cache_folder()
     rows["compilation cache"] = "none (no writable cache folder)" if cache is None else str(cache / "compiled")
     rows["methods"] = ", ".join(METHODS)

@@ -1,6 +1,5 @@
 """Observation → Completions: stage 1, then a method of the table, then back to the world frame."""
 
-import os
 from pathlib import Path
 
 import equinox as eqx
@@ -8,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from meshvae import free_memory_bytes
 
 from .._errors import InputError
 from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare
@@ -152,15 +153,9 @@ def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig
     pool = max(config.pool, 2 * n) if method.pooled else n
     # Vertices in flight (drawn, posed, selected, written), the kernel and its factors.
     needed = itemsize * (4 * pool * head.n_vertices * 3 + (3 * pool + n) * pool * (1 if method.pooled else 0))
-    available = available_memory_bytes()
+    available = free_memory_bytes()
     if needed > available // 2:
         raise InputError(
             f"{n} completions by this method would need about {needed / 2**30:.1f} GiB, more than half of the "
             f"{available / 2**30:.1f} GiB of memory that is free; ask for fewer."
         )
-
-
-def available_memory_bytes() -> int:
-    """Memory that is free now, or all there is where the system doesn't tell."""
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
