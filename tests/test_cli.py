@@ -80,6 +80,7 @@ def test_complete_writes_the_contract(made, small_head):
             "faces": ("int32", arrays["faces"].shape),
             "visible": ("bool", (count,)),
             "fit": ("float32", (count, 3)),
+            "map": ("float32", (count, 3)),
             "latents": ("float32", (3, 13)),
             "uncertainty": ("float32", (count,)),
             "order": ("int32", (3,)),
@@ -263,6 +264,7 @@ REFUSALS = {
     ),
     "no steps": (["{photo}", "--steps", "0"], "0 steps were asked for; ask for at least 1."),
     "no pool": (["{photo}", "--pool", "0"], "--pool 0 is out of range; give a positive number."),
+    "backwards": (["{photo}", "--refine", "-1"], "--refine -1 is out of range; give 0 or more steps."),
 }
 
 

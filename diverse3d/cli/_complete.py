@@ -106,10 +106,11 @@ def diversify_settings(command: Complete) -> DiversifyConfig:
         ("--contraction", command.contraction, 0 < command.contraction < float("inf")),
         ("--k", command.k, 0 < command.k < float("inf")),
         ("--n-sigma", command.n_sigma, 0 <= command.n_sigma < float("inf")),
-        ("--refine", command.refine, command.refine >= 0),
     ):
         if not sound:
             raise InputError(f"{name} {value} is out of range; give a positive number.")
+    if command.refine < 0:
+        raise InputError(f"--refine {command.refine} is out of range; give 0 or more steps.")
     return DiversifyConfig(
         k=command.k,
         n_sigma=command.n_sigma,
