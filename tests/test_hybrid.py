@@ -12,6 +12,7 @@ from test_learn import SIGMA_M, draw_from
 import meshvae
 from diverse3d._errors import InputError
 from diverse3d.diversify import (
+    N_RIGID,
     SAMPLE_TEXT,
     ComponentConfig,
     DiversifyConfig,
@@ -115,6 +116,15 @@ def test_without_a_decoded_part_samples_are_the_posterior_s(task, components, ke
     drawn = belief.mean + decode.condition.share * np.linalg.solve(np.asarray(belief.factor), np.asarray(noise))
     np.testing.assert_allclose(decode.point(latent), drawn, rtol=1e-9, atol=1e-12)
     assert 0.8 < float(decode.condition.share) < 1.0
+
+
+def test_where_a_head_lies_is_not_looked_at(components, task, rng):
+    (_, at, belief, *_), _, _ = task
+    model = components.model
+    mean = belief.mean[: model.unknowns]
+    moved = mean.at[-N_RIGID:].add(jnp.asarray(rng.normal(size=N_RIGID)))
+    for one, other in zip(*(jax.tree.leaves(model.condition(m, at.visible)) for m in (mean, moved)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_contraction_draws_samples_together(task, components, key):

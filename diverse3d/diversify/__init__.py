@@ -11,6 +11,7 @@ from ._components import count_components as count_components
 from ._components import make_component_model as make_component_model
 from ._components import save_components as save_components
 from ._config import DiversifyConfig as DiversifyConfig
+from ._gaussian import N_RIGID as N_RIGID
 from ._gaussian import Posterior as Posterior
 from ._gaussian import head_vertices as head_vertices
 from ._gaussian import observed_vertices as observed_vertices

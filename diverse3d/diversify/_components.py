@@ -21,6 +21,7 @@ from .._errors import InputError
 from .._limits import Limits, read_bytes
 from .._safetensors import parse_safetensors
 from ..head import HeadModel
+from ._gaussian import N_RIGID
 
 FORMAT = "diverse3d components 1"
 _LOG_VARIANCE_BOUND = 6.0
@@ -91,7 +92,12 @@ class ComponentModel(eqx.Module):
         return 1, self.config.latent
 
     def condition(self, mean: Float[Array, " R"], visible: Bool[Array, " V"]) -> ComponentCondition:
-        """The learned prior and the features for the decoder; `mean` holds the head's own unknowns."""
+        """The learned prior and the features for the decoder; `mean` holds the head's own unknowns.
+
+        The rigid motion is not looked at. Heads to train on lie where the population has them, so how far a posterior
+        has moved them tells its error; a user's head lies anywhere.
+        """
+        mean = mean.at[-N_RIGID:].set(0.0)
         nothing = jnp.zeros(self.config.clusters, mean.dtype)
         seen = nothing.at[self.cluster].add(visible.astype(mean.dtype))
         size = nothing.at[self.cluster].add(jnp.ones(visible.shape, mean.dtype))

@@ -9,6 +9,9 @@ from ..fit import Fit, NoiseModel, Unknowns, canonical
 from ..fit import rigid as rigid_motion
 from ..head import HeadModel
 
+N_RIGID = 6
+"""Unknowns of the rigid motion: the last of those that move the head."""
+
 RIGID_ROOT = 1e-2
 """Prior precision (square root) of the rigid unknowns: flat, but never singular."""
 
@@ -66,7 +69,7 @@ def observed_vertices(head: HeadModel, noise: NoiseModel, point: Float[Array, " 
 def prior_root(head: HeadModel, noise: NoiseModel, rigid: float | Float[Array, ""] = RIGID_ROOT) -> Float[Array, " D"]:
     """Square root of the prior precision of each entry of a posterior's vector."""
     count, rank = head.n_components + head.n_joints * 3, noise.factors_m.shape[0]
-    flat = jnp.full(6, rigid, head.dtype)
+    flat = jnp.full(N_RIGID, rigid, head.dtype)
     return jnp.concatenate([jnp.ones(count, head.dtype), flat, jnp.ones(rank, head.dtype)])
 
 
@@ -87,7 +90,7 @@ class Expansion(eqx.Module):
 
 def expand(head: HeadModel, fit: Fit, noise: NoiseModel) -> Expansion:
     """The expansion that the posterior and the kriging correction share."""
-    others = jnp.zeros(6 + noise.factors_m.shape[0], head.dtype)
+    others = jnp.zeros(N_RIGID + noise.factors_m.shape[0], head.dtype)
     point = jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others])
 
     def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:

@@ -11,7 +11,7 @@ from meshvae import Condition
 from .._optimise import descend
 from ._components import ComponentCondition
 from ._config import DiversifyConfig
-from ._gaussian import Posterior, head_vertices
+from ._gaussian import N_RIGID, Posterior, head_vertices
 from ._learned import Learned
 from ._select import all_vertices, best_cover, most_diverse
 from ._task import Samples, Task
@@ -57,7 +57,7 @@ class HybridDecoder(eqx.Module):
             return off
         head = self.task.head
         # The noise's patterns are no part of the head: what they took of a difference where visible stays to be mended.
-        off = off.at[head.n_components + 3 * head.n_joints + 6 :].set(0.0)
+        off = off.at[head.n_components + 3 * head.n_joints + N_RIGID :].set(0.0)
         half = jax.scipy.linalg.solve_triangular(tight.factor, tight.root**2 * off, trans=1, lower=False)
         return jax.scipy.linalg.solve_triangular(tight.factor, half, lower=False)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from meshvae import Examples
 
-from ..diversify import observed_vertices, prior_root
+from ..diversify import N_RIGID, observed_vertices, prior_root
 from ..fit import NoiseModel
 from ..head import HeadModel
 from ..observe import correlated_error
@@ -251,9 +251,11 @@ def _complete(
     linear = source.linear
     flat, row, mean, factor = posterior_means(source, views, errors_m, heads_m, key=key)
     base = linear.centre_m[None, :] + mean @ linear.shape_m
+    # Without its rigid motion, as a fit has it: where the population's heads lie would tell the posterior's error.
+    unmoved = base - mean[:, -N_RIGID:] @ linear.shape_m[-N_RIGID:]
     return Examples(
         target=((flat - base) / source.residual_scale_m).reshape(heads_m.shape),
         visible=views.visible[row],
-        base=(base.reshape(heads_m.shape) - source.template_m[None]) / source.scale_m,
+        base=(unmoved.reshape(heads_m.shape) - source.template_m[None]) / source.scale_m,
         correction=factor,
     )
