@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from diverse3d.experiments import Plan, Record
+from diverse3d.experiments import Plan, Record, by_head, chosen
 from diverse3d.metrics import UNITS, bootstrap_paired
 
 from ._metric import Metric
@@ -49,16 +49,6 @@ Cell = tuple[str, str]
 """(occluder, setting)."""
 
 
-def per_head(records: Sequence[Record], occluder: str, setting: str, method: str, name: str) -> dict[int, float]:
-    """A metric's mean over seeds, by head; NaN where it is not defined."""
-    values: dict[int, list[float]] = {}
-    for record in records:
-        if (record.occluder, record.setting, record.method) == (occluder, setting, method):
-            value = record.values.get(name)
-            values.setdefault(record.head, []).append(float("nan") if value is None else value)
-    return {head: float(np.mean(each)) for head, each in sorted(values.items())}
-
-
 def paired_difference(ours: dict[int, float], reference: dict[int, float]) -> tuple[float, float, float]:
     """Mean difference over heads and its 95 % bootstrap interval; heads are drawn, since seeds share a head."""
     return bootstrap_paired(list(ours.values()), [reference[head] for head in ours], list(ours))
@@ -79,8 +69,10 @@ def summarise(records: Sequence[Record], plan: Plan) -> dict[tuple[Cell, str], S
     """Summary of every (cell, method)."""
     summaries = {}
     for cell in ((o, s) for o in plan.occluders for s in plan.settings):
+        occluder, setting = cell
         heads = {
-            method: {name: per_head(records, *cell, method, name) for name in COLUMNS} for method in plan.methods
+            method: {name: by_head(chosen(records, setting, occluder, method), name) for name in COLUMNS}
+            for method in plan.methods
         }
         for method in plan.methods:
             mean = {name: float(np.mean(list(heads[method][name].values()))) for name in COLUMNS}

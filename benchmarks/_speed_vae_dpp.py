@@ -10,7 +10,8 @@ import optax
 import torch
 
 from diverse3d.diversify import DiversifyConfig, Task, load_learned
-from diverse3d.diversify._vae import VaeDecoder, optimiser, vae_dpp_loss
+from diverse3d.diversify._algorithm2 import optimiser
+from diverse3d.diversify._vae import VaeDecoder, vae_dpp_loss
 from meshvae import PRESETS
 
 from ._speed_completion import SAMPLES, _subject

@@ -3,17 +3,15 @@
 import time
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 
 from diverse3d.head import HeadModel
-from diverse3d.observe import occluded_vertices
+from diverse3d.learn import OCCLUDERS, occluder_masks
 
 from ._vae_rows import Row
 
-OCCLUDERS = ("glasses", "face-mask", "random")
 SAMPLES = 64
 """Heads of a prior that specificity is the mean of."""
 CANDIDATES = 8
@@ -34,12 +32,7 @@ class Held:
 
 def behind_occluders(head: HeadModel, vertices_m: Float[np.ndarray, "H V 3"]) -> Held:
     """Heads with each occluder in its place on each; the first of a set don't depend on how many there are."""
-    visible = {}
-    for number, occluder in enumerate(OCCLUDERS):
-        keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(0), i), number) for i in range(len(vertices_m))]
-        hidden = [occluded_vertices(v, head, occluder, key=key) for v, key in zip(vertices_m, keys, strict=True)]
-        visible[occluder] = ~np.stack(hidden)
-    return Held(vertices_m, visible)
+    return Held(vertices_m, {occluder: ~occluder_masks(head, vertices_m, occluder) for occluder in OCCLUDERS})
 
 
 def errors(row: Row, held: Held) -> dict[str, float]:

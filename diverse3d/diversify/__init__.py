@@ -26,6 +26,7 @@ from ._kriging import krige as krige
 from ._kriging import kriging as kriging
 from ._learned import Learned as Learned
 from ._learned import check_weights as check_weights
+from ._learned import coefficient_dual as coefficient_dual
 from ._learned import has_weights as has_weights
 from ._learned import load_learned as load_learned
 from ._methods import DEFAULT_METHOD as DEFAULT_METHOD

@@ -14,7 +14,7 @@ from .._errors import InputError
 from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare
 from ..head import HeadModel
 from ..observe import Observation
-from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED, Completions, sample_results
+from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices, posterior
 from ._kriging import kriging
@@ -122,7 +122,7 @@ def _repaired(
     """Samples that left the visible part brought back; what even the correction does not bring back stays reported."""
     mended, after = sample_results(corrected(task, vertices_m, noise), task.fit, tolerance_m)
     off = results == SAMPLE_OFF_VISIBLE
-    outcome = jnp.where(off & (after == 0), SAMPLE_REPAIRED, results).astype(jnp.int32)
+    outcome = jnp.where(off & (after == SAMPLE_OK), SAMPLE_REPAIRED, results).astype(jnp.int32)
     return jnp.where((outcome == SAMPLE_REPAIRED)[:, None, None], mended, vertices_m), outcome
 
 

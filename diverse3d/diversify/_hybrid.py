@@ -13,9 +13,9 @@ from ._components import ComponentCondition
 from ._config import DiversifyConfig
 from ._gaussian import N_RIGID, Posterior, head_vertices
 from ._learned import Learned
-from ._select import all_vertices, best_cover, most_diverse
+from ._select import all_vertices, best_cover, hidden_distance, most_diverse
 from ._task import Samples, Task
-from .dpp import dpp_loss, kernel, median_distance, pairwise_distance, quality, quality_threshold
+from .dpp import dpp_loss, kernel, median_distance, quality, quality_threshold
 
 
 class HybridDecoder(eqx.Module):
@@ -115,17 +115,14 @@ def run_hybrid_cover(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKe
 def _refined(decode: HybridDecoder, latents: Float[Array, "n L"], config: DiversifyConfig) -> Float[Array, "n L"]:
     """Latents pushed apart where hidden by the DPP loss: Algorithm 2 without its visible term, since every latent
     decodes to a head that agrees with the visible part. Quality keeps a latent within what is likely."""
-    hidden = jnp.repeat((~decode.task.fit.visible).astype(latents.dtype), 3)
     threshold = jnp.asarray(quality_threshold(latents.shape[1], config.n_sigma), latents.dtype)
     prior, rest = decode.condition.prior, latents.shape[1] - decode.condition.prior.mean.size
     centre = jnp.concatenate([prior.mean.reshape(-1), jnp.zeros(rest, latents.dtype)])
     width = jnp.concatenate([jnp.exp(0.5 * prior.log_variance).reshape(-1), jnp.ones(rest, latents.dtype)])
-
     start = (latents - centre[None, :]) / width[None, :]
 
     def apart(white: Float[Array, "n L"]) -> Float[Array, "n n"]:
-        vertices = jax.vmap(decode)(centre[None, :] + width[None, :] * white)
-        return pairwise_distance(vertices.reshape(len(white), -1), hidden)
+        return hidden_distance(decode.task.fit, jax.vmap(decode)(centre[None, :] + width[None, :] * white))
 
     scale = median_distance(apart(start))
 

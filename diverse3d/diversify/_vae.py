@@ -4,14 +4,12 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._optimise import descend
+from ._algorithm2 import algorithm2_loss, optimiser
 from ._config import DiversifyConfig
 from ._task import Samples, Task
-from .dpp import dpp_loss, kernel, pairwise_distance, quality
 
 CHUNK = 32
 """Samples decoded at a time: what bounds the memory of a step."""
@@ -56,24 +54,15 @@ def run_vae_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArra
 
 
 def vae_dpp_loss(task: Task, config: DiversifyConfig) -> Callable[[Float[Array, "N L"]], Float[Array, ""]]:
-    """Algorithm 2's loss of N latents: λ1 · visible L1 + λ3 · L_dpp.
-
-    The visible L1 is the mean over samples, visible vertices and coordinates, in metres.
-    """
-    decode, fit, learned = VaeDecoder(task), task.fit, task.learned
+    """`algorithm2_loss` of N latents."""
+    decode, learned = VaeDecoder(task), task.learned
     assert learned is not None, "the method needs a masked model"
-    dtype = task.head.dtype
-    visible = jnp.repeat(fit.visible.astype(dtype), 3)
-    threshold = jnp.asarray(learned.threshold(config.n_sigma, literal=config.literal_quality), dtype)
-    target = fit.held_m.reshape(-1)
+    threshold = learned.threshold(config.n_sigma, literal=config.literal_quality)
 
     def loss(z: Float[Array, "N L"]) -> Float[Array, ""]:
-        points = _heads(decode, z)
-        off = jnp.sum(jnp.abs(points - target[None, :]) * visible[None, :])
-        off = off / (z.shape[0] * jnp.maximum(jnp.sum(visible), 1.0))
-        distance = pairwise_distance(points, 1.0 - visible)
-        spread = dpp_loss(kernel(distance, quality(jnp.sum(z**2, axis=1), threshold), k=config.k))
-        return config.visible_weight * off + config.dpp_weight * spread
+        return algorithm2_loss(
+            _heads(decode, z), z, held_m=task.fit.held_m, visible=task.fit.visible, threshold=threshold, config=config
+        )
 
     return loss
 
@@ -85,8 +74,3 @@ def _heads(decode: VaeDecoder, z: Float[Array, "N L"]) -> Float[Array, "N C"]:
     # A function of its own: jax.checkpoint hashes what it is given, and a module of traced arrays has no hash.
     decoded = jax.lax.map(jax.checkpoint(lambda one: decode(one)), z, batch_size=CHUNK)
     return decoded.reshape(n, -1)
-
-
-def optimiser(config: DiversifyConfig) -> optax.GradientTransformation:
-    """Algorithm 2's: Adam, or the paper's SGD."""
-    return (optax.sgd if config.sgd else optax.adam)(config.learning_rate)

@@ -5,6 +5,8 @@ from ._cells import Record as Record
 from ._cells import Run as Run
 from ._environment import environment as environment
 from ._findings import Findings as Findings
+from ._findings import by_head as by_head
+from ._findings import chosen as chosen
 from ._measure import Plan as Plan
 from ._measure import measure as measure
 from ._measures import honesty as honesty

@@ -4,8 +4,10 @@ from ._components import ComponentSource as ComponentSource
 from ._components import TrainedComponents as TrainedComponents
 from ._components import component_loss as component_loss
 from ._components import component_source as component_source
+from ._figures import OCCLUDERS as OCCLUDERS
 from ._figures import component_figures as component_figures
 from ._figures import masked_figures as masked_figures
+from ._figures import occluder_masks as occluder_masks
 from ._job import SETTINGS as SETTINGS
 from ._job import Data as Data
 from ._job import Setting as Setting

@@ -54,35 +54,8 @@ class ComponentSource(eqx.Module):
 
     def validation(self) -> list[ComponentExamples]:
         """The held-back heads behind the held-back views."""
-        size, batches = self.of.batch, []
-        for number in range(len(self.of.held_back_m) // size):
-            heads = jnp.asarray(self.of.held_back_m[number * size : (number + 1) * size], self.of.template_m.dtype)
-            key = jax.random.fold_in(jax.random.key(0), number)
-            held = self.of.held_views, self.of.held_errors_m, self.held_metric
-            batches.append(_examples(self.of, *held, heads, key=key))
-        return batches
-
-
-class ComponentMixture(eqx.Module):
-    """Several settings in turn."""
-
-    sources: tuple[ComponentSource, ...]
-    """One a setting."""
-
-    @property
-    def corrector(self) -> None:
-        """The examples hold all that is needed."""
-        return None
-
-    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> ComponentExamples:
-        """A batch of one setting, drawn by the key."""
-        pick_key, key = jax.random.split(key)
-        chosen = self.sources[int(jax.random.randint(pick_key, (), 0, len(self.sources)))]
-        return chosen.examples(count, progress=progress, key=key)
-
-    def validation(self) -> list[ComponentExamples]:
-        """All settings' batches."""
-        return [batch for source in self.sources for batch in source.validation()]
+        held = self.of.held_views, self.of.held_errors_m, self.held_metric
+        return [_examples(self.of, *held, heads, key=key) for heads, key in self.of.held_batches()]
 
 
 def component_source(source: ResidualSource) -> ComponentSource:

@@ -20,7 +20,7 @@ from ..diversify import ComponentConfig, count_components, make_component_model,
 from ..fit import load_noise
 from ..head import HeadModel, sample_head
 from ..head.population import load_population, sample, split
-from ._components import ComponentMixture, TrainedComponents, component_source
+from ._components import TrainedComponents, component_source
 from ._residual import Mixture, ResidualSource, error_fields, linearise, make_views
 from ._views import region_masks
 
@@ -114,7 +114,7 @@ def masked_source(head: HeadModel, data: Data, *, scale_m: float, masks: int, ba
     )
 
 
-def residual_source(
+def residual_sources(
     head: HeadModel,
     data: Data,
     *,
@@ -123,7 +123,7 @@ def residual_source(
     views: int,
     batch: int,
     report: Callable[[str], None],
-) -> Mixture:
+) -> tuple[ResidualSource, ...]:
     """Heads that were completed in closed form behind occluder regions, in each setting."""
     sources = []
     for number, setting in enumerate(settings):
@@ -153,7 +153,7 @@ def residual_source(
             batch=batch,
         )
         sources.append(source)
-    return Mixture(tuple(sources))
+    return tuple(sources)
 
 
 def train_head(
@@ -180,22 +180,17 @@ def train_head(
     if model.kind == "masked":
         source = masked_source(head, data, scale_m=scale_m, masks=views, batch=config.batch)
     else:
-        source = residual_source(
+        each = residual_sources(
             head, data, settings=settings, scale_m=scale_m, views=views, batch=config.batch, report=report
         )
+        source = Mixture(each)
     network = meshvae.make_model(model, hierarchy, key=jax.random.key(config.seed))
     surface = meshvae.make_surface(template / scale_m, np.asarray(head.faces), dtype=head.dtype)
     report(f"training {meshvae.count_parameters(network):,} parameters; the first step compiles")
     result = meshvae.train(network, source, config, surface=surface, out=out, resume=resume, report=progress)
     assert isinstance(result.model, MaskedVAE | ResidualVAE)
-    card: dict[str, Any] = {
-        "head": head.name,
-        "head_sha256": head.sha256,
-        "data": data.text,
+    card = _card(head, data, config, result) | {
         "settings": list(settings) if model.kind == "residual" else [],
-        "training": meshvae.training_record(config),
-        "steps": result.steps,
-        "seconds_of_the_last_run": round(result.seconds, 1),
         "parameters": meshvae.count_parameters(network),
         "validation": result.figures,
         "unit": "validation distances are in units of the scale (masked) or of the residual scale",
@@ -230,26 +225,20 @@ def train_components(
     progress: Callable[[meshvae.Progress], None] = lambda progress: None,
 ) -> str:
     """Train the component model of a head and write `out/weights.safetensors` with its curves; returns its hash."""
-    mixture = residual_source(
+    each = residual_sources(
         head, data, settings=settings, scale_m=1.0, views=views, batch=config.batch, report=report
     )
-    sources = ComponentMixture(tuple(component_source(one) for one in mixture.sources))
-    unknowns = mixture.sources[0].linear.shape_m.shape[0]
+    source = Mixture(tuple(component_source(one) for one in each))
+    unknowns = each[0].linear.shape_m.shape[0]
     model = make_component_model(head, unknowns, network, key=jax.random.key(config.seed))
     report(f"training {count_components(model):,} parameters; the first step compiles")
     result = meshvae.train(
-        TrainedComponents(model), sources, config, surface=None, out=out, resume=resume, report=progress
+        TrainedComponents(model), source, config, surface=None, out=out, resume=resume, report=progress
     )
     assert isinstance(result.model, TrainedComponents)
-    card: dict[str, Any] = {
-        "head": head.name,
-        "head_sha256": head.sha256,
-        "data": data.text,
+    card = _card(head, data, config, result) | {
         "settings": list(settings),
         "views": views,
-        "training": meshvae.training_record(config),
-        "steps": result.steps,
-        "seconds_of_the_last_run": round(result.seconds, 1),
         "parameters": count_components(model),
         "validation": {name: result.figures[name] for name in ("loss", "hidden_rms")},
         "unit": "mm",
@@ -257,6 +246,18 @@ def train_components(
     digest = save_components(result.model.network, out / "weights.safetensors", card=card, half=half)
     meshvae.draw_curves(out / "curves.csv", out / "curves.png")
     return digest
+
+
+def _card(head: HeadModel, data: Data, config: TrainConfig, result: meshvae.Result) -> dict[str, Any]:
+    """What every model card says of how a model was made."""
+    return {
+        "head": head.name,
+        "head_sha256": head.sha256,
+        "data": data.text,
+        "training": meshvae.training_record(config),
+        "steps": result.steps,
+        "seconds_of_the_last_run": round(result.seconds, 1),
+    }
 
 
 def latent_norm(

@@ -1,6 +1,7 @@
 """Examples for the residual model: what the closed-form posterior mean leaves over, on heads of the population."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,9 +10,9 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from meshvae import Examples
+from meshvae import Corrector, Examples, Source
 
-from ..diversify import N_RIGID, observed_vertices, prior_root
+from ..diversify import N_RIGID, coefficient_dual, observed_vertices, prior_root
 from ..fit import NoiseModel
 from ..head import HeadModel
 from ..observe import correlated_error
@@ -94,13 +95,11 @@ def linearise(head: HeadModel, noise: NoiseModel) -> Linearised:
 
     at = jnp.zeros(root.size, head.dtype)
     jacobian = jax.jit(jax.jacfwd(observed))(at).T
-    components = np.asarray(head.components_m, np.float64)
-    dual = np.linalg.solve(components @ components.T, components).T
     return Linearised(
         centre_m=observed(at),
         jacobian_m=jacobian,
         shape_m=jacobian[:count],
-        dual=jnp.asarray(dual, head.dtype),
+        dual=coefficient_dual(head),
         root=root,
         weight=jnp.repeat(1.0 / noise.sigma_m**2, 3),
     )
@@ -169,34 +168,39 @@ class ResidualSource(eqx.Module):
 
     def validation(self) -> list[Examples]:
         """The held-back heads behind the held-back views; what does not fill a batch is left out."""
-        batches = []
-        for number in range(len(self.held_back_m) // self.batch):
-            heads = jnp.asarray(
-                self.held_back_m[number * self.batch : (number + 1) * self.batch], self.template_m.dtype
+        held = self.held_views, self.held_errors_m
+        return [_complete(self, *held, heads, key=key) for heads, key in self.held_batches()]
+
+    def held_batches(self) -> list[tuple[Float[Array, "B V 3"], PRNGKeyArray]]:
+        """The held-back heads in metres, a batch after the other, each with its key."""
+        size, dtype = self.batch, self.template_m.dtype
+        return [
+            (
+                jnp.asarray(self.held_back_m[number * size : (number + 1) * size], dtype),
+                jax.random.fold_in(jax.random.key(0), number),
             )
-            key = jax.random.fold_in(jax.random.key(0), number)
-            batches.append(_complete(self, self.held_views, self.held_errors_m, heads, key=key))
-        return batches
+            for number in range(len(self.held_back_m) // size)
+        ]
 
 
 class Mixture(eqx.Module):
     """Examples of several settings in turn."""
 
-    sources: tuple[ResidualSource, ...]
+    sources: tuple[Source, ...]
     """One a setting, of the same head, scales and batch."""
 
     @property
-    def corrector(self) -> HeadCorrector:
-        """The kriging correction, which does not depend on the setting."""
+    def corrector(self) -> Corrector | None:
+        """The kriging correction, which does not depend on the setting; None where the examples hold all."""
         return self.sources[0].corrector
 
-    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Examples:
+    def examples(self, count: int, *, progress: float, key: PRNGKeyArray) -> Any:
         """A batch of one setting, drawn by the key."""
         pick_key, key = jax.random.split(key)
         chosen = self.sources[int(jax.random.randint(pick_key, (), 0, len(self.sources)))]
         return chosen.examples(count, progress=progress, key=key)
 
-    def validation(self) -> list[Examples]:
+    def validation(self) -> list[Any]:
         """All settings' batches."""
         return [batch for source in self.sources for batch in source.validation()]
 

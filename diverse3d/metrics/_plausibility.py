@@ -9,11 +9,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
-from ..fit import Unknowns, canonical, rigid
+from ..diversify import N_RIGID, head_vertices
 from ..fit._align import kabsch
 from ..head import HeadModel
 
-_RIGID = 6
 _STEPS = 4
 """Of the iteration: one is exact where joints are at rest and the pose is known; turned joints need some more."""
 
@@ -50,7 +49,7 @@ def span_of(head: HeadModel) -> Span:
     """Linear model of a head, for `plausibility`."""
     jacobian = np.asarray(_jacobian(head), np.float64)
     ridge = np.full(len(jacobian), _RIDGE_M**2)
-    ridge[-_RIGID:] *= 1e-4
+    ridge[-N_RIGID:] *= 1e-4
     solver = scipy.linalg.cho_factor(jacobian @ jacobian.T + np.diag(ridge))
     joints = 0 if head.joint_std_rad is None else int((np.asarray(head.joint_std_rad)[1:] > 0).sum())
     return Span(head, jacobian, solver, ridge, head.n_components + joints)
@@ -88,24 +87,10 @@ def _at(head: HeadModel, points: np.ndarray) -> np.ndarray:
 
 @eqx.filter_jit
 def _heads(head: HeadModel, points: Float[Array, "N D"]) -> Float[Array, "N C"]:
-    return jax.lax.map(lambda point: _head(head, point), points, batch_size=64)
+    return jax.lax.map(lambda point: head_vertices(head, point).reshape(-1), points, batch_size=64)
 
 
 @eqx.filter_jit
 def _jacobian(head: HeadModel) -> Float[Array, "D C"]:
-    size = head.n_components + 3 * head.n_joints + _RIGID
-    return jax.jacfwd(lambda point: _head(head, point))(jnp.zeros(size, head.dtype)).T
-
-
-def _head(head: HeadModel, point: Float[Array, " D"]) -> Float[Array, " C"]:
-    """Flattened vertices at a vector of coefficients, joints and rigid motion."""
-    parts = np.cumsum([head.n_components, 3 * head.n_joints, 3])
-    z, joints, rotation, translation = jnp.split(point, parts)
-    unknowns = Unknowns(
-        z=z,
-        joints=joints.reshape(-1, 3),
-        rotation=rotation,
-        translation=translation,
-        camera=jnp.zeros(3, head.dtype),
-    )
-    return rigid(unknowns, canonical(head, unknowns)).reshape(-1)
+    size = head.n_components + 3 * head.n_joints + N_RIGID
+    return jax.jacfwd(lambda point: head_vertices(head, point).reshape(-1))(jnp.zeros(size, head.dtype)).T
