@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_learn import SIGMA_M, draw_from
 
 import meshvae
 from diverse3d._errors import InputError
@@ -33,15 +32,6 @@ from diverse3d.diversify._hybrid import hybrid_decoder
 from diverse3d.diversify._learned import coefficient_dual
 from diverse3d.diversify._select import best_cover, hidden_distance, most_diverse
 from diverse3d.fit import fit, isotropic_noise
-from diverse3d.learn import (
-    ComponentSource,
-    ResidualSource,
-    TrainedComponents,
-    component_loss,
-    component_source,
-    linearise,
-    make_views,
-)
 from diverse3d.observe import observe_mesh
 
 CONFIG = DiversifyConfig(pool=60, steps=30)
@@ -203,63 +193,7 @@ def test_a_selection_is_chosen_by_wish():
         selected("vae-dpp", "cover")
 
 
-# Training
-
-
-@pytest.fixture(scope="module")
-def source(tiny_head):
-    noise = isotropic_noise(tiny_head, SIGMA_M, "exact")
-    height = np.asarray(tiny_head.template_m)[:, 1]
-    hidden = np.stack([height < 0, height > 0.02])
-    linear, draw = linearise(tiny_head, noise), draw_from(tiny_head)
-    views = make_views(linear, noise, hidden)
-    residual = ResidualSource(
-        draw=draw,
-        held_back_m=np.asarray(draw(8, jax.random.key(3))),
-        linear=linear,
-        views=views,
-        held_views=views,
-        errors_m=jnp.zeros((0, tiny_head.n_vertices * 3)),
-        held_errors_m=jnp.zeros((0, tiny_head.n_vertices * 3)),
-        template_m=tiny_head.template_m,
-        scale_m=0.01,
-        residual_scale_m=1e-3,
-        batch=4,
-    )
-    return component_source(residual)
-
-
-def test_examples_in_unknowns_are_those_on_the_mesh(tiny_head, source, key):
-    ours, meshes = source.examples(5, progress=0.0, key=key), source.of.examples(5, progress=0.0, key=key)
-    np.testing.assert_array_equal(ours.visible, meshes.visible)
-    hidden = ~np.asarray(meshes.visible)
-    rms = [np.sqrt((target[h] ** 2).sum(1).mean()) for target, h in zip(np.asarray(meshes.target), hidden, strict=True)]
-    np.testing.assert_allclose(np.linalg.norm(ours.error, axis=1), rms, rtol=1e-3)
-
-
-def test_the_energy_score_of_silence_is_the_posterior_s(tiny_head, source, components, key):
-    """Against the mesh's own score, on equal draws."""
-    one = jax.tree.map(lambda leaf: leaf[0], source.examples(1, progress=0.0, key=key))
-    score, _ = component_loss(components.model, one, samples=4, key=key)
-    assert float(score) > 0 and np.isfinite(float(score))
-
-
-def test_components_learn_and_go_on_where_they_stopped(tiny_head, source, tmp_path, optax_promotion):
-    model = TrainedComponents(make_component_model(tiny_head, unknowns_of(tiny_head), SIZES, key=jax.random.key(2)))
-    config = meshvae.TrainConfig(steps=6, batch=4, warmup=1, validate_every=3, energy_samples=2)
-    assert isinstance(source, ComponentSource)
-    whole = meshvae.train(model, source, config, surface=None, out=tmp_path / "whole")
-
-    def stop(progress):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        meshvae.train(model, source, config, surface=None, out=tmp_path / "parts", report=stop)
-    parts = meshvae.train(model, source, config, surface=None, out=tmp_path / "parts", resume=True)
-    leaves = [jax.tree.leaves(eqx.filter(result.model, eqx.is_array)) for result in (whole, parts)]
-    for a, b in zip(*leaves, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert whole.steps == 6 and np.isfinite(whole.figures["loss"])
+# Samples
 
 
 def test_samples_are_held_together_where_visible(tiny_head, components, task, key):
@@ -275,7 +209,7 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
         off = np.asarray(made.vertices) - np.asarray(made.vertices).mean(0)
         return [np.sqrt((off[:, chosen] ** 2).sum(2).mean()) for chosen in (visible, ~visible)]
 
-    loose, tight = spread(1.0), spread(5.0)
+    loose, tight = spread(0.0), spread(2.0)
     assert tight[0] < 0.5 * loose[0] and tight[1] / tight[0] > 2.0 * loose[1] / loose[0]
 
 

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 
 import meshvae
 from diverse3d.cli import main
+from diverse3d.diversify import load_learned
+from diverse3d.diversify._components import load_components
 from diverse3d.head import load_head
 
 pytestmark = pytest.mark.usefixtures("single_precision", "optax_promotion")
@@ -47,6 +49,18 @@ def test_both_models_train_and_load(model, head_file, tmp_path, capsys):
 
     assert main(["train", "--out", str(out), "--model", model, "--head", str(head_file), *QUICK]) == 2
     assert "holds trained weights already" in capsys.readouterr().err
+
+
+def test_the_component_model_trains_and_loads(head_file, tmp_path, capsys):
+    out = tmp_path / "components"
+    arguments = ["train", "--out", str(out), "--model", "components", "--head", str(head_file), *QUICK]
+    assert main(arguments) == 0
+    head = load_head(head_file)
+    learned = load_learned(head, "residual", out / "weights.safetensors")
+    said = capsys.readouterr()
+    assert learned.sha256 in said.out and "heads drawn: 8 of 8" in said.err and "step 4 of 4" in said.err
+    _, card, _ = load_components(head, out / "weights.safetensors")
+    assert (card["heads"], card["views"], card["settings"]) == (8, 16, ["exact", "realistic"])
 
 
 def test_a_folder_of_meshes_is_trained_on(head_file, tmp_path, capsys):

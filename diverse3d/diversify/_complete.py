@@ -17,6 +17,7 @@ from ..observe import Observation
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices, posterior
+from ._hold import Hold, hold_together
 from ._kriging import kriging
 from ._learned import Learned, check_visible, load_learned
 from ._methods import Method, default_method, get_method
@@ -69,10 +70,8 @@ def complete(
         learned = load_learned(model, chosen.weights, learned)
     if chosen.weights == "masked":
         check_visible(np.asarray(at.visible), method)
-    tight = None
-    if chosen.held_together and belief is not None and belief.noise == "exact" and config.hold > 1.0:
-        tight = posterior(model, at, _scaled(_noise_of(model, belief, noise), 1.0 / config.hold))
-    task = Task(model, at, belief, learned, tight)
+    hold = None if belief is None else holding(seen, model, at, chosen, belief, noise, config)
+    task = Task(model, at, belief, learned, hold)
     samples = chosen.run(task, n, config, key=key)
     drawn = corrected(task, samples.vertices_m, noise) if chosen.kriging else samples.vertices_m
     tolerance_m = 1e-3 * config.visible_tolerance_mm
@@ -136,13 +135,25 @@ def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel
     return max(candidates, key=lambda belief: float(belief.log_evidence))
 
 
+def holding(
+    seen: Observation,
+    head: HeadModel,
+    at: Fit,
+    method: Method,
+    belief: Posterior,
+    noise: str | NoiseModel | None,
+    config: DiversifyConfig,
+) -> Hold | None:
+    """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
+    known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
+    if not (method.held_together and known and config.hold > 0.0):
+        return None
+    return hold_together(head, at, _noise_of(head, belief, noise), config.hold)
+
+
 def _noise_of(head: HeadModel, belief: Posterior, noise: str | NoiseModel | None) -> NoiseModel:
     """The noise that a posterior was made with."""
     return noise if isinstance(noise, NoiseModel) else load_noise(head, belief.noise)
-
-
-def _scaled(noise: NoiseModel, factor: float) -> NoiseModel:
-    return NoiseModel(sigma_m=factor * noise.sigma_m, factors_m=factor * noise.factors_m, name=noise.name)
 
 
 def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig) -> None:

@@ -23,7 +23,7 @@ from .._safetensors import parse_safetensors
 from ..head import HeadModel
 from ._gaussian import N_RIGID
 
-FORMAT = "diverse3d components 1"
+FORMAT = "diverse3d components 2"
 _LOG_VARIANCE_BOUND = 6.0
 _SHARE_START = 3.0
 
@@ -54,7 +54,7 @@ class ComponentCondition(eqx.Module):
     prior: Gaussian
     """p(z | mean, visible)."""
     features: Float[Array, " H"]
-    """What the decoder sees beside z."""
+    """What the decoder adds to z's part in its first layer."""
     share: Float[Array, ""]
     """How much of the posterior's own spread a sample keeps."""
 
@@ -72,8 +72,12 @@ class ComponentModel(eqx.Module):
     """From features to the mean and log σ² of the learned prior."""
     gate: eqx.nn.Linear
     """From features to the logit of the share."""
+    from_features: eqx.nn.Linear
+    """The decoder's first layer, of the features: once for all samples."""
+    from_latent: eqx.nn.Linear
+    """The same, of z."""
     decoder: eqx.nn.MLP
-    """From features and z to coefficients."""
+    """Its other layers, to coefficients."""
     cluster: Int[np.ndarray, " V"]
     """The patch of each vertex."""
     config: ComponentConfig = eqx.field(static=True)
@@ -103,29 +107,32 @@ class ComponentModel(eqx.Module):
         size = nothing.at[self.cluster].add(jnp.ones(visible.shape, mean.dtype))
         share_seen = seen / jnp.maximum(size, 1.0)
         features = self.trunk(jnp.concatenate([mean, share_seen]))
-        at, log_variance = jnp.split(self.moments(jax.nn.silu(features)), 2)
+        features = jax.nn.silu(features)
+        at, log_variance = jnp.split(self.moments(features), 2)
         log_variance = _LOG_VARIANCE_BOUND * jnp.tanh(log_variance / _LOG_VARIANCE_BOUND)
-        share = jax.nn.sigmoid(self.gate(jax.nn.silu(features))[0] + _SHARE_START)
-        return ComponentCondition(Gaussian(at[None], log_variance[None]), features, share)
+        share = jax.nn.sigmoid(self.gate(features)[0] + _SHARE_START)
+        return ComponentCondition(Gaussian(at[None], log_variance[None]), self.from_features(features), share)
 
     def decode_conditioned(self, z: Float[Array, "1 L"], condition: ComponentCondition) -> Float[Array, " K"]:
         """Coefficients that are to be added to the mean, before the kriging correction."""
-        return self.decoder(jnp.concatenate([jax.nn.silu(condition.features), z[0]]))
+        return self.decoder(jax.nn.silu(condition.features + self.from_latent(z[0])))
 
 
 def make_component_model(
     head: HeadModel, unknowns: int, config: ComponentConfig, *, key: PRNGKeyArray
 ) -> ComponentModel:
     """A network with random weights whose decoded part starts small; `unknowns` are those that move the head."""
-    trunk_key, moments_key, gate_key, decoder_key = jax.random.split(key, 4)
+    trunk_key, moments_key, gate_key, features_key, latent_key, decoder_key = jax.random.split(key, 6)
     wide, latent = config.hidden, config.latent
-    decoder = eqx.nn.MLP(wide + latent, head.n_components, wide, 2, activation=jax.nn.silu, key=decoder_key)
+    decoder = eqx.nn.MLP(wide, head.n_components, wide, 1, activation=jax.nn.silu, key=decoder_key)
     last = decoder.layers[-1]
     decoder = eqx.tree_at(lambda m: m.layers[-1], decoder, jax.tree.map(lambda leaf: 0.1 * leaf, last))
     model = ComponentModel(
         trunk=eqx.nn.MLP(unknowns + config.clusters, wide, wide, 2, activation=jax.nn.silu, key=trunk_key),
         moments=eqx.nn.Linear(wide, 2 * latent, key=moments_key),
         gate=eqx.nn.Linear(wide, 1, key=gate_key),
+        from_features=eqx.nn.Linear(wide, wide, key=features_key),
+        from_latent=eqx.nn.Linear(latent, wide, use_bias=False, key=latent_key),
         decoder=decoder,
         cluster=patches(np.asarray(head.template_m, np.float64), config.clusters),
         config=config,

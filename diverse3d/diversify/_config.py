@@ -16,9 +16,10 @@ class DiversifyConfig(eqx.Module):
     """Posterior samples that the selection chooses from (at least twice the number asked for)."""
     contraction: float = eqx.field(static=True, default=0.8)
     """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
-    hold: float = eqx.field(static=True, default=1.5)
-    """How many times more closely than the noise `exact` says the hybrid's samples agree where visible: that noise was
-    enlarged to serve the hidden part, the visible part is known better. Other noise is taken as it is."""
+    hold: float = eqx.field(static=True, default=0.8)
+    """How firmly the hybrid's samples are held together where visible. The noise `exact` was enlarged to serve the
+    hidden part, so the visible part is known better; a photo's is the fit's own, unless its noise is `photo`. 0 leaves
+    samples as the closed form has them, 1 keeps half of a difference where data and prior say equally much of it."""
     refine: int = eqx.field(static=True, default=0)
     """Steps of Adam by which hybrid-dpp pushes its selected latents farther apart by the DPP loss; 0 leaves them. On
     validation heads 30 steps raise ASD-O by half, but the closest sample's error too, so none are the default."""

@@ -11,7 +11,7 @@ from meshvae import Condition
 from .._optimise import descend
 from ._components import ComponentCondition
 from ._config import DiversifyConfig
-from ._gaussian import N_RIGID, Posterior, head_vertices
+from ._gaussian import Posterior, head_vertices
 from ._learned import Learned
 from ._select import all_vertices, best_cover, hidden_distance, most_diverse
 from ._task import Samples, Task
@@ -48,18 +48,9 @@ class HybridDecoder(eqx.Module):
         right = jax.scipy.linalg.solve_triangular(belief.factor, free, trans=1, lower=False)
         right = right + self.condition.share * latent[size:]
         off = jax.scipy.linalg.solve_triangular(belief.factor, right, lower=False)
-        return belief.mean + self.contraction * self._held(off)
-
-    def _held(self, off: Float[Array, " D"]) -> Float[Array, " D"]:
-        """A difference from the mean, corrected towards none where visible under less noise: A'⁻¹P·off."""
-        tight = self.task.tight
-        if tight is None:
-            return off
-        head = self.task.head
-        # The noise's patterns are no part of the head: what they took of a difference where visible stays to be mended.
-        off = off.at[head.n_components + 3 * head.n_joints + N_RIGID :].set(0.0)
-        half = jax.scipy.linalg.solve_triangular(tight.factor, tight.root**2 * off, trans=1, lower=False)
-        return jax.scipy.linalg.solve_triangular(tight.factor, half, lower=False)
+        if self.task.hold is not None:
+            off = self.task.hold(off)
+        return belief.mean + self.contraction * off
 
     def __call__(self, latent: Float[Array, " L"]) -> Float[Array, "V 3"]:
         """Vertices in metres, head frame."""

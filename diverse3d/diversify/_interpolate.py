@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from .._errors import InputError
 from ..fit import Fit, Unknowns, canonical, load_noise
 from ..head import HeadModel
-from ._complete import believe
+from ._complete import believe, holding
 from ._completions import Completions
 from ._config import DiversifyConfig
 from ._hybrid import hybrid_decoder
@@ -178,7 +178,10 @@ def interpolate(
     belief = None
     if not plain or method.latents == "hybrid":
         belief = believe(result.seen, model, at, None if result.noise == "none" else result.noise)
-    task = Task(model, at, belief, learned)
+    hold = None
+    if belief is not None:
+        hold = holding(result.seen, model, at, method, belief, belief.noise, config)
+    task = Task(model, at, belief, learned, hold)
     decode: Decode = CoefficientDecoder(model, at.unknowns)
     size = model.n_components
     if method.latents == "vae":

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from ..fit import Fit
 from ..head import HeadModel
 from ._gaussian import Posterior
+from ._hold import Hold
 from ._learned import Learned
 
 
@@ -23,8 +24,8 @@ class Task(NamedTuple):
     """The closed-form posterior around the fit; None for methods that hold to the fit alone."""
     learned: Learned | None = None
     """The trained model, for methods that have one."""
-    tight: Posterior | None = None
-    """The closed form under `DiversifyConfig.hold` times less noise; None where samples are not held together more."""
+    hold: Hold | None = None
+    """What holds samples together where visible; None where the closed form's own agreement does."""
 
 
 def latent_size(task: Task) -> int:

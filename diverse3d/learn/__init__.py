@@ -1,9 +1,14 @@
 """Training of a head's mesh VAEs (papers/004 §2.2; the residual model is ours)."""
 
+from ._bank import Basis as Basis
+from ._bank import fill_bank as fill_bank
+from ._bank import make_basis as make_basis
+from ._components import ComponentExamples as ComponentExamples
 from ._components import ComponentSource as ComponentSource
 from ._components import TrainedComponents as TrainedComponents
-from ._components import component_loss as component_loss
-from ._components import component_source as component_source
+from ._components import behind as behind
+from ._components import component_scores as component_scores
+from ._components import component_views as component_views
 from ._figures import OCCLUDERS as OCCLUDERS
 from ._figures import component_figures as component_figures
 from ._figures import masked_figures as masked_figures

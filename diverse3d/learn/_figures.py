@@ -6,18 +6,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..diversify import Learned
 from ..fit import load_noise
 from ..head import HeadModel
 from ..observe import occluded_vertices
-from ._components import ComponentExamples, component_loss, component_source
-from ._residual import ResidualSource, error_fields, linearise, make_views
+from ._bank import make_basis
+from ._components import HEADS_A_VIEW, ComponentExamples, ComponentSource, component_scores, component_views
+from ._residual import error_fields, linearise
 from ._views import region_masks
 
 OCCLUDERS = ("glasses", "face-mask", "random")
-_SAMPLES, _VIEWS, _MASKS = 16, 120, 8
+_SAMPLES, _VIEWS, _MASKS = 16, 240, 16
 
 
 def masked_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]) -> dict[str, Any]:
@@ -60,27 +61,15 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
     silent = eqx.tree_at(lambda m: m.gate.bias, silent, replace_fn=lambda bias: bias + 40.0)
     for setting in ("exact", "realistic"):
         noise = load_noise(head, setting)
-        linear, errors = linearise(head, noise), error_fields(head, setting, held_back=True)
+        linear, errors = linearise(head, noise), np.asarray(error_fields(head, setting, held_back=True))
+        basis = make_basis(linear, heads_m)
+        weights = basis.weights(jnp.asarray(heads_m, head.dtype))
         hidden, names = region_masks(head, heads_m, _VIEWS, front=setting == "realistic", key=jax.random.key(77))
         result[setting] = {}
         for occluder in OCCLUDERS:
             rows = [number for number, name in enumerate(names) if name == occluder][:_MASKS]
-            views = make_views(linear, noise, hidden[rows])
-            source = component_source(
-                ResidualSource(
-                    draw=lambda count, key: jnp.zeros((count, head.n_vertices, 3)),
-                    held_back_m=np.asarray(heads_m, np.float32),
-                    linear=linear,
-                    views=views,
-                    held_views=views,
-                    errors_m=errors,
-                    held_errors_m=errors,
-                    template_m=head.template_m,
-                    scale_m=1.0,
-                    residual_scale_m=1e-3,
-                    batch=min(16, len(heads_m)),
-                )
-            )
+            views = component_views(linear, noise, basis, hidden[rows], errors)
+            source = ComponentSource(weights, weights, views, views, batch=min(HEADS_A_VIEW, len(weights)))
             mine, posterior = (np.concatenate([_scores(one, batch) for batch in source.validation()])
                                for one in (model, silent))  # fmt: skip
             off = mine - posterior
@@ -106,8 +95,12 @@ def occluder_masks(
 
 @eqx.filter_jit
 def _scores(model: Any, batch: ComponentExamples) -> Float[Array, " B"]:
-    keys = jax.random.split(jax.random.key(5), batch.mean.shape[0])
-    return jax.lax.map(lambda at: component_loss(model, at[0], samples=_SAMPLES, key=at[1])[0], (batch, keys))
+    keys = jax.random.split(jax.random.key(5), len(batch.mean))
+
+    def score(one: ComponentExamples, key: PRNGKeyArray) -> Float[Array, " H"]:
+        return component_scores(model, one, samples=_SAMPLES, key=key)[0]
+
+    return jax.vmap(score)(batch, keys).reshape(-1)
 
 
 def _mean(parts: list[Any]) -> float:

@@ -20,7 +20,8 @@ from ..diversify import ComponentConfig, count_components, make_component_model,
 from ..fit import load_noise
 from ..head import HeadModel, sample_head
 from ..head.population import load_population, sample, split
-from ._components import TrainedComponents, component_source
+from ._bank import LARGEST_BANK, fill_bank, make_basis
+from ._components import ComponentSource, TrainedComponents, component_views
 from ._residual import Mixture, ResidualSource, error_fields, linearise, make_views
 from ._views import region_masks
 
@@ -30,6 +31,8 @@ RESIDUAL_SCALE_M = 1e-3
 """Unit of residuals: about what the closed form leaves over."""
 _NORM_HEADS = 1024
 """Training heads that the size of latents is measured on."""
+_BASIS_HEADS = 2048
+"""Heads that the basis of a bank is made for."""
 _REFERENCE_HEADS = 512
 """Training heads that the scale is measured on, and whose outlines the masks are taken from."""
 
@@ -64,7 +67,7 @@ def population_data(head: HeadModel, *, validation: int) -> Data:
         draw_m=draw,
         reference_m=np.asarray(split("train", _REFERENCE_HEADS).vertices),
         held_back_m=np.asarray(split("validation", validation).vertices),
-        text="heads drawn from the embedded head's population, new ones at every step; validation split held back",
+        text="heads drawn from the embedded head's population; its validation split held back",
     )
 
 
@@ -80,7 +83,7 @@ def head_data(head: HeadModel, *, validation: int) -> Data:
         draw_m=draw,
         reference_m=np.asarray(draw(_REFERENCE_HEADS, train_key)),
         held_back_m=np.asarray(draw(validation, held_key)),
-        text="heads drawn from the head's own prior, new ones at every step",
+        text="heads drawn from the head's own prior",
     )
 
 
@@ -129,21 +132,13 @@ def residual_sources(
     for number, setting in enumerate(settings):
         noise = load_noise(head, setting)
         linear = linearise(head, noise)
-        key = jax.random.fold_in(jax.random.key(12), number)
-        hidden, _ = region_masks(head, data.reference_m, views, front=setting == "realistic", key=key)
-        if not len(hidden):
-            raise InputError(f"The head '{head.name}' carries no landmarks, by which occluders are placed.")
+        hidden = _training_masks(head, data, setting, number, views)
         held = max(1, views // 8)
-
-        def solved(done: int, of: int, setting: str = setting) -> None:
-            if done % 32 == 0 or done == of:
-                report(f"closed form, {setting}: {done} of {of} masks")
-
         source = ResidualSource(
             draw=data.draw_m,
             held_back_m=data.held_back_m,
             linear=linear,
-            views=make_views(linear, noise, hidden[held:], report=solved),
+            views=make_views(linear, noise, hidden[held:], report=_solving(setting, report)),
             held_views=make_views(linear, noise, hidden[:held]),
             errors_m=error_fields(head, setting),
             held_errors_m=error_fields(head, setting, held_back=True),
@@ -154,6 +149,55 @@ def residual_sources(
         )
         sources.append(source)
     return tuple(sources)
+
+
+def component_sources(
+    head: HeadModel,
+    data: Data,
+    *,
+    settings: tuple[Setting, ...],
+    views: int,
+    batch: int,
+    heads: int,
+    seed: int,
+    report: Callable[[str], None],
+) -> tuple[ComponentSource, ...]:
+    """The same for the component model, from a bank of (about) `heads` heads that the settings share."""
+    linear = linearise(head, load_noise(head, settings[0]))
+    key = jax.random.key(seed)
+    basis = make_basis(linear, np.asarray(data.draw_m(min(_BASIS_HEADS, heads), jax.random.fold_in(key, 0))))
+    held_bank = basis.weights(jnp.asarray(data.held_back_m, head.dtype))
+    bank = fill_bank(basis, data.draw_m, min(heads, LARGEST_BANK), key=jax.random.fold_in(key, 1), report=report)
+    sources = []
+    for number, setting in enumerate(settings):
+        noise = load_noise(head, setting)
+        linear = linearise(head, noise)
+        hidden = _training_masks(head, data, setting, number, views)
+        held = max(1, views // 8)
+        errors, others = (np.asarray(error_fields(head, setting, held_back=back)) for back in (False, True))
+        said = _solving(setting, report)
+        seen = component_views(linear, noise, basis, hidden[held:], errors, report=said)
+        held_seen = component_views(linear, noise, basis, hidden[:held], others)
+        sources.append(ComponentSource(bank, held_bank, seen, held_seen, batch=batch))
+    return tuple(sources)
+
+
+def _training_masks(
+    head: HeadModel, data: Data, setting: Setting, number: int, count: int
+) -> Bool[np.ndarray, "M V"]:
+    key = jax.random.fold_in(jax.random.key(12), number)
+    hidden, _ = region_masks(head, data.reference_m, count, front=setting == "realistic", key=key)
+    if not len(hidden):
+        raise InputError(f"The head '{head.name}' carries no landmarks, by which occluders are placed.")
+    return hidden
+
+
+def _solving(setting: Setting, report: Callable[[str], None]) -> Callable[[int, int], None]:
+    def solved(done: int, of: int) -> None:
+        if done % 32 == 0 or done == of:
+            report(f"closed form, {setting}: {done} of {of} masks")
+
+    return solved
 
 
 def train_head(
@@ -225,11 +269,12 @@ def train_components(
     progress: Callable[[meshvae.Progress], None] = lambda progress: None,
 ) -> str:
     """Train the component model of a head and write `out/weights.safetensors` with its curves; returns its hash."""
-    each = residual_sources(
-        head, data, settings=settings, scale_m=1.0, views=views, batch=config.batch, report=report
-    )
-    source = Mixture(tuple(component_source(one) for one in each))
-    unknowns = each[0].linear.shape_m.shape[0]
+    each = component_sources(
+        head, data, settings=settings, views=views, batch=config.batch, heads=config.steps * config.batch,
+        seed=config.seed, report=report,
+    )  # fmt: skip
+    source = Mixture(each)
+    unknowns = each[0].views.mean.shape[1]
     model = make_component_model(head, unknowns, network, key=jax.random.key(config.seed))
     report(f"training {count_components(model):,} parameters; the first step compiles")
     result = meshvae.train(
@@ -239,6 +284,7 @@ def train_components(
     card = _card(head, data, config, result) | {
         "settings": list(settings),
         "views": views,
+        "heads": len(each[0].bank),
         "parameters": count_components(model),
         "validation": {name: result.figures[name] for name in ("loss", "hidden_rms")},
         "unit": "mm",

@@ -113,19 +113,26 @@ def make_views(
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> Views:
     """Solve the closed form for each mask, in double precision where its condition number asks for it."""
-    jacobian, root = np.asarray(linear.jacobian_m), np.asarray(linear.root, np.float64)
-    sigma = np.asarray(noise.sigma_m, np.float64)
-    kept = linear.shape_m.shape[0]
-    factors = np.empty((len(hidden), len(root), kept), jacobian.dtype)
+    root, kept = np.asarray(linear.root, np.float64), linear.shape_m.shape[0]
+    factors = np.empty((len(hidden), len(root), kept), np.asarray(linear.jacobian_m).dtype)
     for number, mask in enumerate(hidden):
-        seen = np.flatnonzero(np.repeat(~mask, 3))
-        rows = jacobian[:, seen] * np.repeat(1.0 / sigma, 3)[seen].astype(jacobian.dtype)
+        rows, _, _ = weighted_rows(linear, noise, mask)
         normal = (rows @ rows.T).astype(np.float64) + np.diag(root**2)
         # Factored from the last unknown to the first, A = WWᵀ with W upper triangular: L = W⁻ᵀ is lower triangular.
         upper = scipy.linalg.cholesky(normal[::-1, ::-1], lower=True)[::-1, ::-1]
         factors[number] = scipy.linalg.solve_triangular(upper, np.eye(len(root)), trans="T")[:, :kept]
         report(number + 1, len(hidden))
     return Views(visible=jnp.asarray(~hidden), factor=jnp.asarray(factors))
+
+
+def weighted_rows(
+    linear: Linearised, noise: NoiseModel, hidden: Bool[np.ndarray, " V"]
+) -> tuple[Float[np.ndarray, "D c"], Float[np.ndarray, " c"], Int[np.ndarray, " c"]]:
+    """The Jacobian's columns of visible coordinates over their noise; one over that noise; which coordinates."""
+    jacobian = np.asarray(linear.jacobian_m)
+    seen = np.flatnonzero(np.repeat(~hidden, 3))
+    weight = np.repeat(1.0 / np.asarray(noise.sigma_m, np.float64), 3)[seen].astype(jacobian.dtype)
+    return jacobian[:, seen] * weight, weight, seen
 
 
 class ResidualSource(eqx.Module):
