@@ -12,11 +12,11 @@ class DiversifyConfig(eqx.Module):
     """How unlikely a sample may be before its quality falls, in standard deviations of ‖z‖²."""
     literal_quality: bool = eqx.field(static=True, default=False)
     """Read the quality threshold literally, n_σ√d, as the paper prints it."""
-    pool: int = eqx.field(static=True, default=400)
+    pool: int = eqx.field(static=True, default=200)
     """Posterior samples that the selection chooses from (at least twice the number asked for)."""
-    contraction: float = eqx.field(static=True, default=0.8)
+    contraction: float = eqx.field(static=True, default=0.65)
     """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
-    hold: float = eqx.field(static=True, default=0.8)
+    hold: float = eqx.field(static=True, default=1.0)
     """How firmly the hybrid's samples are held together where visible. The noise `exact` was enlarged to serve the
     hidden part, so the visible part is known better; a photo's is the fit's own, unless its noise is `photo`. 0 leaves
     samples as the closed form has them, 1 keeps half of a difference where data and prior say equally much of it."""
