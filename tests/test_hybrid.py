@@ -10,6 +10,7 @@ import pytest
 
 import meshvae
 from diverse3d._errors import InputError
+from diverse3d.cli._commands import DiversifyOptions
 from diverse3d.diversify import (
     N_RIGID,
     SAMPLE_TEXT,
@@ -191,6 +192,13 @@ def test_a_selection_is_chosen_by_wish():
     assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pooled
     with pytest.raises(InputError, match="does not search a pool"):
         selected("vae-dpp", "cover")
+
+
+def test_the_command_s_defaults_are_the_configuration_s():
+    """The command line does not load the library to show its help."""
+    command, config = DiversifyOptions(), DiversifyConfig()
+    for name in ("pool", "contraction", "k", "n_sigma", "refine"):
+        assert getattr(command, name) == getattr(config, name), name
 
 
 # Samples

@@ -55,9 +55,9 @@ class DiversifyOptions:
     """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME")] = None
     """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
-    pool: int = 400
+    pool: int = 200
     """Samples that a selection chooses from."""
-    contraction: float = 0.8
+    contraction: float = 0.65
     """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
     k: float = 0.5
     """Sharpness of similarity in the diversity kernel, in units of the median distance."""
