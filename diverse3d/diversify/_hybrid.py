@@ -23,6 +23,7 @@ class HybridDecoder(eqx.Module):
 
     δ is what the model decodes, as coefficients. A⁻¹Pδ is the kriging correction (`krige`) of the
     mean with δ added towards the mean's own visible part, in closed form: with A = P + JᵀWJ, δ - A⁻¹JᵀWJδ = A⁻¹Pδ.
+    Where the task holds samples together, what is added to the mean goes through `Hold`.
     """
 
     task: Task

@@ -1,9 +1,7 @@
 """Training of a head's mesh VAEs (papers/004 §2.2; the residual model is ours)."""
 
-from ._bank import Basis as Basis
 from ._bank import fill_bank as fill_bank
 from ._bank import make_basis as make_basis
-from ._components import ComponentExamples as ComponentExamples
 from ._components import ComponentSource as ComponentSource
 from ._components import TrainedComponents as TrainedComponents
 from ._components import behind as behind

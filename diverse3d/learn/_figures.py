@@ -59,11 +59,12 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
         replace_fn=jnp.zeros_like,
     )
     silent = eqx.tree_at(lambda m: m.gate.bias, silent, replace_fn=lambda bias: bias + 40.0)
-    for setting in ("exact", "realistic"):
-        noise = load_noise(head, setting)
-        linear, errors = linearise(head, noise), np.asarray(error_fields(head, setting, held_back=True))
-        basis = make_basis(linear, heads_m)
-        weights = basis.weights(jnp.asarray(heads_m, head.dtype))
+    noises = {setting: load_noise(head, setting) for setting in ("exact", "realistic")}
+    linearised = {setting: linearise(head, noise) for setting, noise in noises.items()}
+    basis = make_basis(linearised["exact"], heads_m)  # no part of it depends on the noise
+    weights = basis.weights(jnp.asarray(heads_m, head.dtype))
+    for setting, noise in noises.items():
+        linear, errors = linearised[setting], np.asarray(error_fields(head, setting, held_back=True))
         hidden, names = region_masks(head, heads_m, _VIEWS, front=setting == "realistic", key=jax.random.key(77))
         result[setting] = {}
         for occluder in OCCLUDERS:

@@ -163,15 +163,15 @@ def component_sources(
     report: Callable[[str], None],
 ) -> tuple[ComponentSource, ...]:
     """The same for the component model, from a bank of (about) `heads` heads that the settings share."""
-    linear = linearise(head, load_noise(head, settings[0]))
+    noises = [load_noise(head, setting) for setting in settings]
+    linearised = [linearise(head, noise) for noise in noises]
     key = jax.random.key(seed)
-    basis = make_basis(linear, np.asarray(data.draw_m(min(_BASIS_HEADS, heads), jax.random.fold_in(key, 0))))
+    # The basis depends on the head alone.
+    basis = make_basis(linearised[0], np.asarray(data.draw_m(min(_BASIS_HEADS, heads), jax.random.fold_in(key, 0))))
     held_bank = basis.weights(jnp.asarray(data.held_back_m, head.dtype))
     bank = fill_bank(basis, data.draw_m, min(heads, LARGEST_BANK), key=jax.random.fold_in(key, 1), report=report)
     sources = []
-    for number, setting in enumerate(settings):
-        noise = load_noise(head, setting)
-        linear = linearise(head, noise)
+    for number, (setting, noise, linear) in enumerate(zip(settings, noises, linearised, strict=True)):
         hidden = _training_masks(head, data, setting, number, views)
         held = max(1, views // 8)
         errors, others = (np.asarray(error_fields(head, setting, held_back=back)) for back in (False, True))

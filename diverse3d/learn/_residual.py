@@ -175,19 +175,14 @@ class ResidualSource(eqx.Module):
 
     def validation(self) -> list[Examples]:
         """The held-back heads behind the held-back views; what does not fill a batch is left out."""
-        held = self.held_views, self.held_errors_m
-        return [_complete(self, *held, heads, key=key) for heads, key in self.held_batches()]
-
-    def held_batches(self) -> list[tuple[Float[Array, "B V 3"], PRNGKeyArray]]:
-        """The held-back heads in metres, a batch after the other, each with its key."""
-        size, dtype = self.batch, self.template_m.dtype
-        return [
-            (
-                jnp.asarray(self.held_back_m[number * size : (number + 1) * size], dtype),
-                jax.random.fold_in(jax.random.key(0), number),
+        batches = []
+        for number in range(len(self.held_back_m) // self.batch):
+            heads = jnp.asarray(
+                self.held_back_m[number * self.batch : (number + 1) * self.batch], self.template_m.dtype
             )
-            for number in range(len(self.held_back_m) // size)
-        ]
+            key = jax.random.fold_in(jax.random.key(0), number)
+            batches.append(_complete(self, self.held_views, self.held_errors_m, heads, key=key))
+        return batches
 
 
 class Mixture(eqx.Module):
