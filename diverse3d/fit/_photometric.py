@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import equinox as eqx
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -21,10 +21,12 @@ from ._costs import (
     project_landmarks,
     smoothness_cost,
 )
-from ._crop import Crop, blurred
+from ._crop import Crop, blurred, sample
 from ._pixels import (
+    Patches,
     PixelHead,
     PixelUnknowns,
+    colours_at,
     light_of,
     look,
     patches,
@@ -41,6 +43,15 @@ _ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (1.0, True))
 """Blur in pixels of the crop, and whether the shape moves too."""
 
 _STEPS = 4
+
+_STARTS, _JUDGEMENTS, _PART_M = 9, 3, 0.02
+_COLOUR_STEPS = 8
+_FACE_SD = 0.07
+_INDEPENDENT = 200.0
+"""How many independent looks all the points together are worth: neighbours say the same."""
+
+Colours = tuple[Float[Array, " A"], Float[Array, "9 3"]]
+"""Albedo coefficients and the unknowns of the light."""
 
 
 class PhotoProblem(NamedTuple):
@@ -114,27 +125,99 @@ def _round(
         turn = rotation_of(unknowns.shape) @ target.rotation_start
         return photometric_residuals(surface, crop, unknowns, turn, camera)
 
-    square = jnp.sum(differences(at) ** 2, axis=1)
-    robust = share / (1.0 + square / ROBUST_SCALE**2) ** 2
-    root = jnp.sqrt(weights.photometric * robust / jnp.maximum(jnp.sum(share), 1.0))
+    root = _robust_root(differences(at), share, weights)
 
     def residuals(unknowns: PixelUnknowns) -> list[Array]:
         dense, sparse = project_landmarks(problem.landmarks, target, unknowns.shape)
-        prior = weights.prior**0.5
         parts = [
             landmark_cost(dense, target, weights),
             closure_cost(sparse, target, weights),
             smoothness_cost(unknowns.shape, problem.smoothness, weights),
             *prior_cost(unknowns.shape, weights),
-            prior * unknowns.albedo,
-            prior * unknowns.light,
             root[:, None] * differences(unknowns),
         ]
-        return [part / prior for part in parts]
+        return [unknowns.albedo, unknowns.light, *(part / weights.prior**0.5 for part in parts)]
 
     if moves:
         return least_squares(residuals, at, steps=_STEPS, tolerance=1e-3)
-    still = least_squares(
-        lambda free: residuals(PixelUnknowns(at.shape, *free)), (at.albedo, at.light), steps=4 * _STEPS, tolerance=1e-3
-    )
+    points_m, normals = surface(at.shape)
+    turn = rotation_of(at.shape) @ target.rotation_start
+    camera = crop.camera(camera_at(at.shape, target.camera_start, target.interocular_px))
+    seen = sample(crop.tone, camera.project(points_m @ turn.T))
+    still = _fit_colours(surface, normals @ turn.T, seen, root, (at.albedo, at.light), weights)
     return Solution(PixelUnknowns(at.shape, *still.value), still.loss, still.steps, still.result)
+
+
+def _robust_root(differences: Float[Array, "P 3"], share: Float[Array, " P"], weights: Weights) -> Float[Array, " P"]:
+    """Root of each point's weight: λ2 over the points, less where the difference is large (Geman–McClure)."""
+    robust = share / (1.0 + jnp.sum(differences**2, axis=1) / ROBUST_SCALE**2) ** 2
+    return jnp.sqrt(weights.photometric * robust / jnp.maximum(jnp.sum(share), 1.0))
+
+
+def _fit_colours(
+    surface: Patches,
+    normals: Float[Array, "P 3"],
+    seen: Float[Array, "P 3"],
+    root: Float[Array, " P"],
+    start: Colours,
+    weights: Weights,
+) -> Solution[Colours]:
+    """Skin and light on a surface that stays where it is."""
+
+    def residuals(colours: Colours) -> list[Array]:
+        expected = colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1]))
+        return [*colours, root[:, None] * (expected - seen) / weights.prior**0.5]
+
+    return least_squares(residuals, start, steps=_COLOUR_STEPS, tolerance=1e-2)
+
+
+@eqx.filter_jit
+def robust_colours(
+    problem: PhotoProblem,
+    points: SurfacePoints,
+    share: Float[Array, " P"],
+    crop: Crop,
+    at: PixelUnknowns,
+    weights: Weights,
+) -> PixelUnknowns:
+    """Skin and light that explain most of the face although any part of it may be hidden.
+
+    Each of `_STARTS` small parts of the face is taken for skin in turn and the rest is judged by it, robustly; the
+    colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
+    any colour alike (papers/003, eq. 8-9).
+    """
+    surface = patches(problem.pixels, points, at.shape)
+    points_m, normals = surface(at.shape)
+    turn = rotation_of(at.shape) @ problem.target.rotation_start
+    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
+    seen, normals = sample(crop.tone, camera.project(points_m @ turn.T)), normals @ turn.T
+
+    def judge(centre: Float[Array, "2"]) -> tuple[Float[Array, ""], Colours]:
+        near = jnp.exp(-0.5 * jnp.sum((points_m[:, :2] - centre[None, :]) ** 2, axis=1) / _PART_M**2)
+        colours = (jnp.zeros_like(at.albedo), jnp.zeros_like(at.light))
+        root = jnp.sqrt(weights.photometric * share * near / jnp.maximum(jnp.sum(share * near), 1e-6))
+        for _ in range(_JUDGEMENTS):
+            colours = _fit_colours(surface, normals, seen, root, colours, weights).value
+            off = colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1])) - seen
+            root = _robust_root(off, share, weights)
+        square = jnp.sum(off**2, axis=1) / _FACE_SD**2
+        face = jnp.exp(-0.5 * square) / (2 * np.pi * _FACE_SD**2) ** 1.5
+        likely = jnp.sum(share * jnp.log(0.5 * face + 0.5)) / jnp.maximum(jnp.sum(share), 1.0)
+        return _INDEPENDENT * likely - 0.5 * (jnp.sum(colours[0] ** 2) + jnp.sum(colours[1] ** 2)), colours
+
+    score, found = jax.vmap(judge)(_far_apart(points_m[:, :2], _STARTS))
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(score)], found)
+    return PixelUnknowns(at.shape, *best)
+
+
+def _far_apart(points: Float[Array, "P D"], count: int) -> Float[Array, "count D"]:
+    """Points of a set that lie far from each other, by farthest-point sampling from the mean."""
+
+    def add(nearest: Float[Array, " P"], _: None) -> tuple[Array, Array]:
+        chosen = points[jnp.argmax(nearest)]
+        return jnp.minimum(nearest, jnp.sum((points - chosen[None, :]) ** 2, axis=1)), chosen
+
+    first = jnp.mean(points, axis=0)
+    begin = jnp.sum((points - first[None, :]) ** 2, axis=1)
+    _, rest = jax.lax.scan(add, begin, None, length=count - 1)
+    return jnp.concatenate([first[None, :], rest])
