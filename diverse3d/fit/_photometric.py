@@ -6,10 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._optimise import Solution, least_squares
 from ..head import SurfacePoints
+from ..raster import Fragments
 from ._appearance import Appearance
 from ._costs import (
     LandmarkHead,
@@ -34,7 +35,7 @@ from ._pixels import (
     posed_surface,
     spread_points,
 )
-from ._state import Unknowns, camera_at, rotation_of
+from ._state import INTEROCULAR_M, Unknowns, camera_at, rotation_of
 
 ROBUST_SCALE = 0.12
 """Difference on the tone scale from which on a pixel counts less (Geman–McClure)."""
@@ -45,7 +46,7 @@ _ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (1.0, True))
 _STEPS = 4
 
 _STARTS, _JUDGEMENTS, _PART_M = 9, 3, 0.02
-_COLOUR_STEPS = 8
+_COLOUR_STEPS, _SOFT_PX = 8, 2.0
 _FACE_SD = 0.07
 _INDEPENDENT = 200.0
 """How many independent looks all the points together are worth: neighbours say the same."""
@@ -98,6 +99,42 @@ def start_appearance(problem: PhotoProblem, shape: Unknowns) -> PixelUnknowns:
 def appearance_of(at: PixelUnknowns) -> Appearance:
     """Skin and light of a fit."""
     return Appearance(albedo=at.albedo, light=light_of(at.light))
+
+
+class Rendered(eqx.Module):
+    """What the intact face should look like in a crop."""
+
+    tone: Float[Array, "S S 3"]
+    """Colours on the tone scale; meaningless outside."""
+    inside: Bool[Array, "S S"]
+    """Pixels that the face covers."""
+    place: Float[Array, "S S 3"]
+    """Position of each pixel's surface point on the mean head, in inter-ocular distances from the head's origin."""
+    facing: Float[Array, "S S"]
+    """Cosine between the normal and the direction to the camera."""
+
+
+def rendered(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> Rendered:
+    """The fitted face, drawn in the pixels of the crop."""
+    posed, normals = _surface(problem, at.shape)
+    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
+    return _paint(problem, look(problem.pixels, posed, camera), normals, at)
+
+
+@eqx.filter_jit
+def _paint(problem: PhotoProblem, seen: Fragments, normals: Float[Array, "n 3"], at: PixelUnknowns) -> Rendered:
+    pixels = problem.pixels
+    side = seen.face.shape
+    points = SurfacePoints(pixels.faces[jnp.maximum(seen.face, 0)].reshape(-1, 3), seen.barycentric.reshape(-1, 3))
+    appearance, normal = appearance_of(at), points(normals)
+    tones = colours_at(points(pixels.albedo(appearance.albedo)), normal, appearance.light)
+    place = points(pixels.head.shaped(pixels.head.prior_mean)) / INTEROCULAR_M
+    return Rendered(
+        tone=tones.reshape(*side, 3),
+        inside=seen.face >= 0,
+        place=place.reshape(*side, 3),
+        facing=normal[:, 2].reshape(side),
+    )
 
 
 @eqx.filter_jit
@@ -171,8 +208,19 @@ def _fit_colours(
     return least_squares(residuals, start, steps=_COLOUR_STEPS, tolerance=1e-2)
 
 
+def colours_first(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
+    """Skin and light that explain most of the face although any part of it may be hidden.
+
+    Each of `_STARTS` small parts of the face is taken for skin in turn and the rest is judged by it, robustly; the
+    colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
+    any colour alike (papers/003, eq. 8-9).
+    """
+    points, share = points_seen(problem, crop, at)
+    return _robust_colours(problem, points, share, blurred(crop, _SOFT_PX), at, weights)
+
+
 @eqx.filter_jit
-def robust_colours(
+def _robust_colours(
     problem: PhotoProblem,
     points: SurfacePoints,
     share: Float[Array, " P"],
@@ -180,12 +228,6 @@ def robust_colours(
     at: PixelUnknowns,
     weights: Weights,
 ) -> PixelUnknowns:
-    """Skin and light that explain most of the face although any part of it may be hidden.
-
-    Each of `_STARTS` small parts of the face is taken for skin in turn and the rest is judged by it, robustly; the
-    colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
-    any colour alike (papers/003, eq. 8-9).
-    """
     surface = patches(problem.pixels, points, at.shape)
     points_m, normals = surface(at.shape)
     turn = rotation_of(at.shape) @ problem.target.rotation_start

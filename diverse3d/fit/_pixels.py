@@ -5,7 +5,6 @@ photo with the head. So ids carry no gradient, while positions, normals and colo
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
