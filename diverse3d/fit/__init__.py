@@ -18,7 +18,7 @@ from ._noise import load_noise as load_noise
 from ._noise import noise_arrays as noise_arrays
 from ._photometric import PhotoProblem as PhotoProblem
 from ._photometric import colours_first as colours_first
-from ._photometric import fit_pixels as fit_pixels
+from ._photometric import fit_colours as fit_colours
 from ._photometric import rendered as rendered
 from ._pixels import PixelUnknowns as PixelUnknowns
 from ._state import Unknowns as Unknowns

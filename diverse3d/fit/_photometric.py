@@ -46,7 +46,7 @@ _ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (1.0, True))
 _STEPS = 4
 
 _STARTS, _JUDGEMENTS, _PART_M = 9, 3, 0.02
-_COLOUR_STEPS, _SOFT_PX = 8, 2.0
+_COLOUR_STEPS, _SOFT_PX, _EVERY = 8, 2.0, 4
 _FACE_SD = 0.07
 _INDEPENDENT = 200.0
 """How many independent looks all the points together are worth: neighbours say the same."""
@@ -77,6 +77,12 @@ def fit_pixels(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: We
         points, share = points_seen(problem, crop, at)
         at = _round(problem, points, share, blurred(crop, sigma_px), at, weights, moves=moves).value
     return at
+
+
+def fit_colours(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
+    """Refine skin and light alone by the pixels of the crop that weigh something."""
+    points, share = points_seen(problem, crop, at)
+    return _round(problem, points, share, blurred(crop, _SOFT_PX), at, weights, moves=False).value
 
 
 def points_seen(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> tuple[SurfacePoints, Float[Array, " P"]]:
@@ -215,7 +221,7 @@ def colours_first(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights:
     colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
     any colour alike (papers/003, eq. 8-9).
     """
-    points, share = points_seen(problem, crop, at)
+    points, share = jax.tree.map(lambda leaf: leaf[::_EVERY], points_seen(problem, crop, at))
     return _robust_colours(problem, points, share, blurred(crop, _SOFT_PX), at, weights)
 
 

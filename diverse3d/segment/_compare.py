@@ -11,7 +11,7 @@ from ..fit import (
     PhotoProblem,
     PixelUnknowns,
     Weights,
-    fit_pixels,
+    fit_colours,
     rendered,
 )
 from ._features import Comparison, halved
@@ -48,12 +48,8 @@ def compare(state: State) -> Comparison:
     )
 
 
-def refit(state: State, seen_share: Float[np.ndarray, "S S"], weights: Weights) -> State:
-    """The fit by those pixels of the crop that are thought seen."""
+def recolour(state: State, seen_share: Float[np.ndarray, "S S"], weights: Weights) -> State:
+    """Skin and light by those pixels that are thought seen; the shape stays, since it is only to be compared."""
     weight = np.repeat(np.repeat(seen_share, 2, axis=0), 2, axis=1) * np.asarray(state.crop.weight)
-    held = _weighted(state.crop, weight)
-    return state._replace(at=fit_pixels(state.problem, held, state.at, weights))
-
-
-def _weighted(crop: Crop, weight: Float[np.ndarray, "C C"]) -> Crop:
-    return Crop(crop.tone, jnp.asarray(weight, crop.weight.dtype), crop.scale, crop.corner_px)
+    held = Crop(state.crop.tone, jnp.asarray(weight, state.crop.weight.dtype), state.crop.scale, state.crop.corner_px)
+    return state._replace(at=fit_colours(state.problem, held, state.at, weights))
