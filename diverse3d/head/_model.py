@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from ._albedo import Albedo
 from ._rotation import rotation_matrix
 
 
@@ -99,6 +100,8 @@ class HeadModel(eqx.Module):
     """What the file calls itself."""
     sha256: str = eqx.field(static=True, default="")
     """Hash of the file it was read from."""
+    albedo: Albedo | None = None
+    """How the surface's colour varies from person to person; None where a head has no such model."""
 
     @property
     def n_vertices(self) -> int:
@@ -174,7 +177,7 @@ class HeadModel(eqx.Module):
     def subset(self, vertices: np.ndarray) -> "HeadModel":
         """The same head restricted to some vertices, in the order given: landmark-only steps need a few hundred rows.
 
-        Faces, landmarks, regions and colours, which index the whole mesh, are dropped.
+        Faces, landmarks and regions, which index the whole mesh, are dropped, and so are colours and albedo.
         """
         columns = (3 * vertices[:, None] + np.arange(3)[None, :]).reshape(-1)
         return HeadModel(
