@@ -14,7 +14,7 @@ from ..light import harmonics, shade
 from ..raster import rasterise
 from ._mesh import Mesh, normals_of
 
-_BLOCK = 4096
+_VERTEX_BLOCK, _TRIANGLE_BLOCK = 24576, 49152  # more than most scenes have, so that few shapes are compiled
 _SHADOW_SIDE_PX = 176
 _OPEN_SIDE_PX = 112
 
@@ -45,10 +45,11 @@ class Light(NamedTuple):
     """Half-width of the edges of shadows."""
 
 
-def _padded(array: np.ndarray, value: float) -> np.ndarray:
+def _padded(array: np.ndarray, value: float, block: int = _VERTEX_BLOCK) -> np.ndarray:
     """Rows filled up to a multiple of a block, so that few shapes are compiled."""
-    spare = -len(array) % _BLOCK
-    return np.concatenate([array, np.full((spare, *array.shape[1:]), value, array.dtype)])
+    out = np.full((len(array) + -len(array) % block, *array.shape[1:]), value, array.dtype)
+    out[: len(array)] = array
+    return out
 
 
 def _rasterised(points_px: np.ndarray, nearness: np.ndarray, faces: np.ndarray, side: int) -> tuple:
@@ -58,20 +59,30 @@ def _rasterised(points_px: np.ndarray, nearness: np.ndarray, faces: np.ndarray, 
     seen = rasterise(
         jnp.asarray(_padded(points, -1e4)),
         jnp.asarray(_padded(near, 0.0)),
-        jnp.asarray(_padded(faces.astype(np.int32), len(points_px))),
+        jnp.asarray(_padded(faces.astype(np.int32), len(points_px), _TRIANGLE_BLOCK)),
         height=side,
         width=side,
     )
     return np.asarray(seen.face), np.asarray(seen.nearness), np.asarray(seen.barycentric)
 
 
-def look(points_m: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], camera: Perspective, side: int) -> Hits:
-    """The nearest triangle at each pixel of a square picture."""
+def look(
+    points_m: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], camera: Perspective, side: int, solid: int = 0
+) -> Hits:
+    """The nearest triangle at each pixel of a square picture. The first `solid` triangles are of a closed surface, so
+    those of them that face away are left out."""
     points = jnp.asarray(_padded(points_m.astype(np.float32), 0.0))
     place, near = _project(camera, points)
     place, near = np.asarray(place)[: len(points_m)], np.asarray(near)[: len(points_m)]
-    triangle, nearness, weight = _rasterised(place, near, faces, side)
+    a, b, c = (place[faces[:, k]] for k in range(3))
+    away = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) >= 0
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    drawn = ((high >= 0) & (low <= side)).all(1)
+    drawn[:solid] &= ~away[:solid]
+    drawn = np.flatnonzero(drawn)
+    triangle, nearness, weight = _rasterised(place, near, faces[drawn], side)
     seen = triangle >= 0
+    triangle = np.where(seen, drawn[triangle] if len(drawn) else -1, -1)
     inside = weight[seen] * near[faces[triangle[seen]]]
     weight = np.zeros_like(weight)
     weight[seen] = inside / inside.sum(1, keepdims=True)

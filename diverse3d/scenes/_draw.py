@@ -14,7 +14,7 @@ from ._buffers import Hits, Light, covered, interpolated, irradiance, lit_share,
 from ._envelope import Envelope
 from ._hair import draw_body, draw_hair
 from ._held import draw_hand, draw_microphone, draw_strands
-from ._mesh import Mesh, Part, merged, normals_of
+from ._mesh import Mesh, Part, merged, normals_of, open_edge
 from ._noise import stream
 from ._patch import draw_backdrop, draw_patch
 from ._person import Person, SkinPaint, draw_person
@@ -69,15 +69,15 @@ def draw(
     things = stream(key, "occluder")
     occluding, clear = _occluder_parts(head, truth, marks, person, occluder, things)
     hair_rng, faces = stream(key, "hair"), np.asarray(head.faces)
-    hair = draw_hair(head, truth, person.hair, hair_rng)
-    ends = np.asarray(head.regions["boundary"]) if "boundary" in head.regions else np.argsort(truth[:, 1])[:60]
-    body = draw_body(pose(truth[ends]), person.skin, hair_rng)
+    hair = draw_hair(head, truth, person.hair, person.hairline, hair_rng)
+    ends = open_edge(faces)
+    body = draw_body(pose(truth[ends]), person.reflectance[ends].mean(0), hair_rng)
 
     # Layer by layer, nearest wins.
     head_part = Part(truth, faces, np.asarray(head.template_m), lambda at: at)
     bodies = merged([head_part, *body])
     turned = np.concatenate([pose(truth), bodies.points_m[len(truth) :]])
-    layers = [_Layer(bodies._replace(points_m=turned), [head_part, *body], *_looked(turned, bodies, fine_camera, fine))]
+    layers = [_Layer(bodies._replace(points_m=turned), [head_part, *body], *_looked(turned, bodies, fine_camera, fine, len(faces)))]
     for parts in (hair, occluding):
         mesh = merged(parts) if parts else None
         if mesh is None:
@@ -109,12 +109,13 @@ def draw(
     colours = draw_backdrop((fine, fine), backgrounds, stream(key, "backdrop")).reshape(-1, 3)
     colours = colours * np.float32(0.5 + 0.5 * float(np.linalg.norm(light.colour)))
     skin = SkinPaint(head, person, skin_rng)
-    exposure = _exposure(person, stream(key, "sensor"))
     _shade_all(colours, layers, owner, light, skin, person, head, shadows=shadows)
     if patch is not None:
         colours[owner == 3] = patch.reshape(-1, 3)[owner == 3] * np.float32(light.soft[0].mean() * 0.282 + 0.3)
     if clear:
         _lay_glass(colours, clear, pose, fine_camera, nearest, fine)
+    bare = colours[face.reshape(-1) & (owner == 0)]
+    exposure = _exposure(bare, person, stream(key, "sensor"))
     picture = _averaged(colours.reshape(fine, fine, 3) * np.float32(exposure), side)
     rgb = develop(picture, stream(key, "sensor").spawn(1)[0])
 
@@ -156,9 +157,9 @@ def _occluder_parts(
 
 
 def _looked(
-    points: np.ndarray, mesh: Mesh, camera: Perspective, fine: int
+    points: np.ndarray, mesh: Mesh, camera: Perspective, fine: int, solid: int = 0
 ) -> tuple[Hits, Int[np.ndarray, " p"]]:
-    hits = look(points, mesh.faces, camera, fine)
+    hits = look(points, mesh.faces, camera, fine, solid)
     return hits, np.flatnonzero(hits.triangle.reshape(-1) >= 0)
 
 
@@ -247,10 +248,11 @@ def _highlight(
     return strength[:, None] * light.colour.astype(np.float32)
 
 
-def _exposure(person: Person, rng: np.random.Generator) -> float:
-    """A camera's automatic exposure makes up for part of the skin's brightness."""
-    mean = float(person.skin.mean())
-    return float(np.clip((0.3 / mean) ** 0.35, 0.75, 1.8) * np.exp(rng.normal(0.0, 0.14)))
+def _exposure(bare: Float32[np.ndarray, "p 3"], person: Person, rng: np.random.Generator) -> float:
+    """A camera's automatic exposure: the face comes out at a middling brightness, dark skin darker than light skin."""
+    off = np.exp(rng.normal(0.0, 0.16))
+    wanted = 0.27 * float((person.skin.mean() / 0.25) ** 0.55) * off
+    return float(np.clip(wanted / max(float(bare.mean()) if len(bare) else 0.2, 1e-3), 0.3, 3.5))
 
 
 def _lay_glass(

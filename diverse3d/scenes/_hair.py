@@ -9,21 +9,26 @@ from ._noise import Noise
 
 _LINE_ANGLE = (0.0, 0.5, 0.85, 1.1, 1.3, 1.55, 1.9, 2.4, 3.15)
 _LINE_HEIGHT_M = (0.094, 0.094, 0.078, 0.05, 0.015, 0.022, 0.0, -0.045, -0.06)
-_STYLES = ("bald", "short", "full", "long")
+HAIRLINE_SPREAD_M = (-0.008, 0.012)
+"""How far the hairline lies below or above the usual."""
+_STYLES = ("short", "full", "long")
 
 
 def draw_hair(
-    head: HeadModel, vertices: Float[np.ndarray, "V 3"], colour: np.ndarray, rng: np.random.Generator
+    head: HeadModel, vertices: Float[np.ndarray, "V 3"], colour: np.ndarray, line: float, rng: np.random.Generator
 ) -> list[Part]:
-    """A cap of hair on the head's scalp, with strands at its edge; on some, long hair behind the ears."""
-    style = str(rng.choice(_STYLES, p=[0.12, 0.43, 0.25, 0.2]))
-    noise, line = Noise(rng), rng.uniform(-0.008, 0.012)
-    depth = {"bald": 0.0, "short": rng.uniform(0.003, 0.012), "full": rng.uniform(0.012, 0.026)}.get(style, 0.014)
+    """A cap of hair on the head's scalp, with strands at its edge; on some, long hair behind the ears.
+
+    `line` is how far (metres) the hairline lies above the usual; nothing grows where that is infinite.
+    """
+    style = str(rng.choice(_STYLES, p=[0.5, 0.28, 0.22]))
+    noise = Noise(rng)
+    depth = {"short": rng.uniform(0.003, 0.012), "full": rng.uniform(0.012, 0.026)}.get(style, 0.014)
     crown, curly = rng.uniform(0.0, 0.012), rng.uniform() < 0.3
-    if style == "bald":
+    if not np.isfinite(line):
         return []
     template = np.asarray(head.template_m, np.float64)
-    above = _above(template, line)
+    above = above_hairline(template, line)
     ears = [np.asarray(head.regions[name]) for name in ("left_ear", "right_ear") if name in head.regions]
     grown = np.clip(above / 0.025, 0.0, 1.0)
     grown = grown * grown * (3 - 2 * grown)
@@ -39,8 +44,8 @@ def draw_hair(
     paint = strands(colour, noise, curly=curly)
 
     def keep(place: Float32[np.ndarray, "n 3"]) -> np.ndarray:
-        edge = 0.0035 * noise(place * np.array([1, 0.15, 1], np.float32), 0.0016) + 0.005 * noise(place, 0.012)
-        return _above(place, line) + edge > 0.0
+        edge = 0.0025 * noise(place * np.array([1, 0.15, 1], np.float32), 0.0012) + 0.003 * noise(place, 0.015)
+        return above_hairline(place, line) + edge > 0.0
 
     parts = [Part(shell, kept, template, paint, 0.35, 14.0, keep)]
     if style == "long":
@@ -48,10 +53,17 @@ def draw_hair(
     return parts
 
 
-def _above(place: np.ndarray, line: float) -> np.ndarray:
+def above_hairline(place: np.ndarray, line: float) -> np.ndarray:
     """Metres above the hairline at places on the template."""
     angle = np.abs(np.arctan2(place[:, 0], place[:, 2] + 0.03))
     return place[:, 1] - np.interp(angle, _LINE_ANGLE, _LINE_HEIGHT_M) - line * (angle < 1.2)
+
+
+def dye(rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
+    """A linear colour of cloth: mostly muted, sometimes bright."""
+    grey, hue = rng.uniform(0.015, 0.75) ** 1.4, rng.uniform(0.01, 0.75, 3) ** 1.6
+    vivid = rng.uniform(0.1, 1.0) ** 1.7
+    return grey * (1 - vivid) + vivid * hue
 
 
 def strands(colour: np.ndarray, noise: Noise, *, curly: bool = False) -> Paint:
@@ -88,17 +100,16 @@ def _curtain(vertices: np.ndarray, paint: Paint, rng: np.random.Generator) -> Pa
 
 
 def draw_body(
-    boundary: Float[np.ndarray, "b 3"], skin: Float[np.ndarray, " 3"], rng: np.random.Generator
+    ring: Float[np.ndarray, "b 3"], skin: Float[np.ndarray, " 3"], rng: np.random.Generator
 ) -> list[Part]:
-    """Lower neck and clothed shoulders, upright below the turned head; `boundary` is where the head's own neck ends,
-    in the camera's frame."""
+    """Lower neck and clothed shoulders, upright below the turned head; `ring` is where the head's own neck ends, in order
+    and in the camera's frame."""
     noise = Noise(rng)
-    centre = boundary.mean(0)
+    centre = ring.mean(0)
     centre_z, wide = float(centre[2]), 0.056
     collar = float(centre[1]) + rng.uniform(-0.035, 0.005)
     shoulder = rng.uniform(0.17, 0.22)
-    dress = rng.uniform(0.01, 0.75, 3) ** 1.6
-    second = rng.uniform(0.01, 0.75, 3) ** 1.6
+    dress, second = dye(rng), dye(rng)
     stripes, pattern = rng.uniform(15, 90), int(rng.integers(0, 4))
 
     def loft(rings: list[tuple[float, float, float, float]]) -> tuple:
@@ -110,13 +121,13 @@ def draw_body(
         )
         return sheet(points, closed=True)
 
-    ring = boundary[np.argsort(np.arctan2(boundary[:, 0] - centre[0], boundary[:, 2] - centre_z))]
     base = centre + np.array([0.0, -0.12, -0.01]) + 1.05 * (ring - centre) * np.array([1.0, 0.2, 1.0])
-    share = np.linspace(-0.04, 1, 8)[:, None, None]
+    share = np.linspace(0, 1, 8)[:, None, None]
     neck = sheet((1 - share) * ring + share * base, closed=True)
     rings = [(collar + 0.002, 1.12 * wide, 0.058, 0.004), (collar - 0.014, 1.35 * wide, 0.075, 0.01),
              (collar - 0.04, 0.62 * shoulder, 0.085, 0.012), (collar - 0.065, 0.92 * shoulder, 0.1, 0.015),
-             (collar - 0.1, shoulder, 0.11, 0.015), (-0.55, 1.05 * shoulder, 0.13, 0.015)]  # fmt: skip
+             (collar - 0.1, shoulder, 0.11, 0.015), (collar - 0.15, 1.04 * shoulder, 0.115, 0.015),
+             (-0.35, 1.05 * shoulder, 0.12, 0.015), (-0.6, 1.05 * shoulder, 0.13, 0.015)]  # fmt: skip
     cloth = loft(rings)
 
     def paint_skin(place: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from ._envelope import Envelope
-from ._hair import strands
+from ._hair import dye, strands
 from ._mesh import Part, ball, curve, sheet, tube
 from ._noise import Noise
 from ._wear import plain
@@ -86,7 +86,7 @@ def draw_hand(
     points, faces, _ = tube(path, size * np.linspace(0.024, 0.038, 16), sides=20)
     parts.append(Part(points, faces, points, paint, 0.35, 12.0))
     if rng.uniform() < 0.5:
-        sleeve = plain(rng.uniform(0.01, 0.7, 3), noise, 0.004, 0.15)
+        sleeve = plain(dye(rng), noise, 0.004, 0.15)
         points, faces, _ = tube(path[6:], size * np.linspace(0.034, 0.05, 10), sides=20)
         parts.append(Part(points, faces, points, sleeve))
     return parts
@@ -141,7 +141,7 @@ def draw_microphone(marks: Landmarks, envelope: Envelope, rng: np.random.Generat
     mouth = marks[48:60].mean(0) + np.array([rng.normal(0, 0.01), rng.normal(-0.004, 0.008), 0.0])
     angle, height = envelope.chart(mouth)
     out = np.array([np.sin(angle), 0.0, np.cos(angle)])
-    centre = envelope.at(np.array(angle), np.array(height), radius + rng.uniform(0.002, 0.03))
+    centre = envelope.at(np.array(angle), np.array(height), radius + rng.uniform(0.001, 0.015))
     down = np.array([rng.uniform(-0.8, 0.8), -1.0, 0.0]) + rng.uniform(0.2, 0.9) * out
     down /= np.linalg.norm(down)
     metal = rng.uniform(0.01, 0.4) * rng.uniform(0.9, 1.1, 3)

@@ -133,3 +133,21 @@ def normals_of(points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]) 
         [sum(np.bincount(faces[:, k], normal[:, axis], len(points)) for k in range(3)) for axis in range(3)], 1
     )
     return (total / np.linalg.norm(total, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
+
+
+def open_edge(faces: Int[np.ndarray, "m 3"]) -> Int[np.ndarray, " b"]:
+    """Vertices along the mesh's longest open edge, in order."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    count = int(faces.max()) + 1
+    single = ~np.isin(edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0])
+    following = dict(edges[single].tolist())
+    longest: list[int] = []
+    while following:
+        start, at = next(iter(following.items()))
+        loop = [start]
+        del following[start]
+        while at in following:
+            loop.append(at)
+            at = following.pop(at)
+        longest = max(longest, loop, key=len)
+    return np.array(longest)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
 
+from ._hair import dye
 from ._noise import blurred_noise
 
 
@@ -72,7 +73,7 @@ def draw_backdrop(
 ) -> Float32[np.ndarray, "h w 3"]:
     """What is behind the person, linear: a photo out of focus, or gradients, blobs and edges."""
     height, width = shape_hw
-    first, second, third = rng.uniform(0.02, 0.9, (3, 3)) ** 1.5
+    first, second, third = (1.2 * dye(rng) for _ in range(3))
     if rng.uniform() < 0.4:  # a wall
         first, second, third = (c.mean() * rng.uniform(0.9, 1.1, 3) for c in (first, second, third))
     turn, grain, busy = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.5) * width, rng.uniform()

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from ._envelope import Envelope, place
+from ._hair import dye
 from ._mesh import Paint, Part, curve, sheet, tube
 from ._noise import Noise
 
@@ -25,8 +26,7 @@ def plain(colour: np.ndarray, noise: Noise, grain_m: float = 0.002, amount: floa
 
 def cloth(rng: np.random.Generator, noise: Noise, colour: np.ndarray | None = None) -> Paint:
     """A printed or woven pattern in two colours; coordinates in metres along the cloth."""
-    first = rng.uniform(0.01, 0.8, 3) ** 1.5 if colour is None else colour
-    second = rng.uniform(0.01, 0.8, 3) ** 1.5
+    first, second = dye(rng) if colour is None else colour, dye(rng)
     kind = int(rng.integers(0, 5)) if colour is None else 0
     period, turn = rng.uniform(0.006, 0.03), rng.uniform(0, np.pi)
 
