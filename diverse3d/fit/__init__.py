@@ -1,5 +1,6 @@
 """Stage 1: Observation → Fit."""
 
+from ._appearance import Appearance as Appearance
 from ._costs import Weights as Weights
 from ._fit import Fit as Fit
 from ._fit import FitConfig as FitConfig

@@ -1,6 +1,6 @@
 """Textures: what the photo shows of a head, and for the rest the albedo model's colours, joined without a seam."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import SuperLU, splu
 
 from .._errors import InputError
-from ..fit import Fit
-from ..fit._appearance import Appearance
+from ..fit import Appearance, Fit
 from ..head import HeadModel
 from ..light import harmonics
+from ..observe import Photo
 from ..raster import rasterise, vertex_normals
 from ._colour import linear_from_srgb, srgb_from_linear
 from ._unwrap import unwrap
@@ -35,7 +35,7 @@ _LEAST_LIGHT = 1.5e-3
 """Linear light below which colours count as equally dark, as their logarithm is taken."""
 
 _REACH = 30.0
-"""Texels over which an edge's difference from the model fades into the usual one: hair beside a cheek colours no chin."""
+"""Texels over which an edge's difference from the model fades into the usual one: hair beside a cheek tints no chin."""
 
 _SKIN = ("nose", "eye_region")
 """Regions whose differences from the model are the skin's; most of what else a photo shows may be hair or clothes."""
@@ -58,6 +58,17 @@ class Atlas(NamedTuple):
     def at(self, values: np.ndarray) -> np.ndarray:
         """Values of vertices [V, …] at the used texels [t, …]."""
         return np.einsum("tk...,tk->t...", values[self.corners], self.weights)
+
+
+class Textures(NamedTuple):
+    """The textures of a result's meshes."""
+
+    uv: Float[np.ndarray, "V 2"]
+    """Place of each vertex in all of them, u to the right and v upwards."""
+    fit: UInt8[np.ndarray, "T T 3"]
+    """sRGB texture of the fit, the uppermost row first."""
+    heads: Sequence[UInt8[np.ndarray, "T T 3"]]
+    """Those of the completions."""
 
 
 class Seen(NamedTuple):
@@ -97,6 +108,25 @@ def prepare_atlas(head: HeadModel, size: int = TEXTURE_PX) -> Atlas:
     return Atlas(uv, faces[face[texel]], weights, texel, row[(places[0] * size + places[1]).reshape(-1)])
 
 
+def textures(
+    photo: Photo,
+    fit: Fit,
+    head: HeadModel,
+    vertices_m: Float[Array, "N V 3"],
+    appearance: Appearance | None = None,
+    light: Light = "kept",
+) -> Textures:
+    """Textures of a fit and of its completions (world frame, metres); what is seen is the same in all of them.
+
+    As `bake` otherwise.
+    """
+    atlas = prepare_atlas(head)
+    seen = look(atlas, photo.rgb, photo.hidden, fit, head)
+    all_heads = jnp.concatenate([fit.to_world(fit.vertices_m)[None], vertices_m])
+    first, *heads = bake(atlas, seen, fit, head, all_heads, appearance, light)
+    return Textures(atlas.uv, first, heads)
+
+
 def look(
     atlas: Atlas,
     rgb: UInt8[np.ndarray, "H W 3"],
@@ -128,7 +158,7 @@ def bake(
     appearance: Appearance | None = None,
     light: Light = "kept",
 ) -> Iterator[UInt8[np.ndarray, "T T 3"]]:
-    """The texture (sRGB, v upwards) of each head in turn; heads are in the fit's world frame, metres.
+    """The texture (sRGB, uppermost row first) of each head in turn; heads are in the fit's world frame, metres.
 
     Where nothing is seen, colours are the albedo model's: with the photo's coefficients and light, or its mean where
     `appearance` is None, which only goes with light `kept`. Raises `InputError` for a head without albedo.
@@ -147,10 +177,10 @@ def bake(
     photo = np.clip(photo, _LEAST_LIGHT, 1.0)
     size = round(len(atlas.nearest) ** 0.5)
     for one in vertices_m.reshape(-1, *vertices_m.shape[-2:]):
-        shading = 1.0
+        lit = model
         if appearance is not None and light == "kept":
-            shading = _shading(atlas, one, head, appearance)
-        colour = _blend(seen, photo, np.clip(model * shading, _LEAST_LIGHT, None), scalp, skin)
+            lit = model * _shading(atlas, one, head, appearance)
+        colour = _blend(seen, photo, np.clip(lit, _LEAST_LIGHT, None), scalp, skin)
         yield srgb_from_linear(colour)[atlas.nearest].reshape(size, size, 3)
 
 
@@ -190,7 +220,7 @@ def _within(atlas: Atlas, head: HeadModel, names: tuple[str, ...]) -> Bool[np.nd
 
 
 def _join(atlas: Atlas, given: Bool[np.ndarray, " t"]) -> Joint:
-    """Laplace's equation, with a pull to the usual value, of the texels that are not given, neighbours in the atlas only."""
+    """Laplace's equation, with a pull to the usual value, of the texels that are not given."""
     size = round(len(atlas.nearest) ** 0.5)
     number = np.full(size * size, -1)
     number[atlas.texel] = np.arange(len(atlas.texel))
@@ -240,11 +270,12 @@ def _sample(
 
     A photo finer than the texture is shrunk first by a whole number, or texels would take single pixels of it.
     """
-    block = max(int(pixels_a_texel), 1)
+    block = max(min(int(pixels_a_texel), *hidden.shape), 1)
     height, width = (side // block * block for side in hidden.shape)
     shrunk = linear_from_srgb(rgb[:height, :width])
     shrunk = shrunk.reshape(height // block, block, width // block, block, 3).mean(axis=(1, 3))
-    covered = hidden[:height, :width].reshape(height // block, block, width // block, block).any(axis=(1, 3))
+    blocks = hidden[:height, :width].reshape(height // block, block, width // block, block)
+    covered = np.asarray(blocks.any(axis=(1, 3)))
     column, row = (pixels / block - 0.5).T
     left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
     inside = (left >= 0) & (top >= 0) & (left + 1 < covered.shape[1]) & (top + 1 < covered.shape[0])
