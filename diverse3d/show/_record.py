@@ -22,10 +22,11 @@ from ..metrics import UNITS, summary
 from ..observe import Observation, write_png
 from ._archive import RECORD_NAME, npz_bytes, whole_folder, write_json
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
-from ._glb import write_glb
+from ._glb import Skin, write_glb
 from ._panels import visibility_colours
 from ._sheet import contact_sheet
 from ._stages import Stages
+from ._texture import Textures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +95,13 @@ def save(
     run: Run,
     stages: Stages | None = None,
     options: Mapping[str, Any] | None = None,
+    textures: Textures | None = None,
 ) -> Path:
     """Write completions, meshes, pictures, metrics and the record into a folder, which appears whole or not at all.
 
-    `options` are further facts for the record's configuration. Raises `InputError` when the folder can't be written or
-    holds something already (an older result is replaced with `force`).
+    `options` are further facts for the record's configuration. Meshes are coloured by how uncertain they are, or with
+    `textures` carry those, and how uncertain they are as a vertex attribute. Raises `InputError` when the folder can't
+    be written or holds something already (an older result is replaced with `force`).
     """
     stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
     faces = np.asarray(result.faces)
@@ -110,9 +113,13 @@ def save(
             (folder / "completions.npz").write_bytes(npz_bytes(completion_arrays(result)))
             colours = uncertainty_colours(result.uncertainty)
             (folder / "meshes").mkdir()
-            write_glb(folder / "meshes" / "fit.glb", np.asarray(result.fit_vertices), faces, colours)
-            for index, vertices in enumerate(np.asarray(result.vertices)):
-                write_glb(folder / "meshes" / f"{index:02d}.glb", vertices, faces, colours)
+            heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
+            pictures = [None] * len(heads) if textures is None else [textures.fit, *textures.heads]
+            for (name, vertices), picture in zip(heads, pictures, strict=True):
+                skin = None
+                if textures is not None and picture is not None:
+                    skin = Skin(textures.uv, picture, result.uncertainty)
+                write_glb(folder / "meshes" / f"{name}.glb", np.asarray(vertices), faces, colours, skin=skin)
             _write_input(folder, result.seen, result.held)
             values = metrics_of(result)
             write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
