@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 _DARKEST = 1e-4
 """Least reflectance: no surface is black, and a logarithm or a ratio of it must stay finite."""
@@ -36,7 +36,7 @@ class Albedo(eqx.Module):
             return jnp.exp(jnp.clip(value, math.log(_DARKEST), 0.0))
         return _linear(jnp.clip(value, _DARKEST * 12.92, 1.0))
 
-    def subset(self, vertices: np.ndarray) -> "Albedo":
+    def subset(self, vertices: Int[Array | np.ndarray, " n"]) -> "Albedo":
         """The same model of some vertices, in the order given."""
         return Albedo(self.mean[vertices], self.components[:, vertices], self.logarithmic)
 

@@ -174,7 +174,7 @@ class HeadModel(eqx.Module):
                 world.append(turn @ local[joint] + jnp.pad(shift, ((0, 0), (3, 0))))
         return jnp.stack(world)
 
-    def subset(self, vertices: np.ndarray) -> "HeadModel":
+    def subset(self, vertices: Int[Array | np.ndarray, " n"]) -> "HeadModel":
         """The same head restricted to some vertices, in the order given: landmark-only steps need a few hundred rows.
 
         Faces, landmarks and regions, which index the whole mesh, are dropped, and so are colours and albedo.

@@ -20,13 +20,16 @@ from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import Observation, write_png
+from ..segment import UNSURE
 from ._archive import RECORD_NAME, npz_bytes, whole_folder, write_json
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._glb import Skin, write_glb
-from ._panels import visibility_colours
+from ._panels import occluder_overlay, visibility_colours
 from ._sheet import contact_sheet
 from ._stages import Stages
 from ._texture import Textures
+
+_MOSTLY_HIDDEN = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +194,15 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
     notes = []
     if seen.photo is not None and seen.photo.faces_found > 1:
         notes.append(f"The picture shows {seen.photo.faces_found} faces; the largest was taken.")
+    if seen.photo is not None and seen.photo.certainty is not None:
+        share = float(seen.photo.hidden.sum()) / max(float((seen.photo.hidden_probability > 0).sum()), 1.0)
+        if seen.photo.certainty < UNSURE:
+            notes.append(
+                f"What hides the face was found with little certainty ({100 * seen.photo.certainty:.0f} %); look at "
+                "occluder.png, and give --mask PNG if it is wrong."
+            )
+        if share > _MOSTLY_HIDDEN:
+            notes.append(f"Some {100 * share:.0f} % of the face seems hidden; the fit rests on little.")
     visible = np.asarray(fit.visible)
     if not visible.any():
         notes.append("Nothing is visible: the completions are samples of the prior.")
@@ -211,6 +223,8 @@ def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
     if seen.photo is not None:
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
+        if seen.photo.hidden_probability is not None:
+            write_png(folder / "occluder.png", occluder_overlay(seen.photo))
     if seen.mesh is not None:
         arrays = {
             "vertices": seen.mesh.vertices_m,
@@ -247,6 +261,11 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         table["camera"] = {"model": "weak perspective", **camera}
     if seen.photo is not None:
         table["faces_found"] = seen.photo.faces_found
+        table["occluder"] = {
+            "found": seen.photo.certainty is not None,
+            "certainty": seen.photo.certainty,
+            "hidden_landmarks": np.flatnonzero(~seen.photo.landmark_visible),
+        }
     return table
 
 
