@@ -27,8 +27,8 @@ class FitOptions(Common):
     mask: OptionalFile = None
     """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
     occlude: Annotated[str | None, arg(metavar="REGION")] = None
-    """What hides the face of a photo: auto finds it in the photo itself (so it is without --mask), none says that
-    nothing does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
+    """What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing
+    does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
     solver: Literal["lm", "sgd"] = "lm"

@@ -138,9 +138,7 @@ def _check_input(command: Complete | Fit) -> None:
     occlude = "none" if command.occlude is None else command.occlude
     check_region(occlude)
     if is_mesh(command) and occlude != "none":
-        raise InputError(
-            f"--occlude is for photos, and {command.input} is a mesh; mark its hidden vertices with --mask."
-        )
+        raise InputError(f"--occlude is for photos; {command.input} is a mesh: mark its hidden vertices with --mask.")
     if occlude == "auto" and command.mask is not None:
         raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
     weights = command.weights if isinstance(command, Complete) else None

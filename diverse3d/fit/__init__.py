@@ -3,6 +3,7 @@
 from ._appearance import Appearance as Appearance
 from ._costs import Weights as Weights
 from ._crop import Crop as Crop
+from ._crop import crop_face as crop_face
 from ._fit import Fit as Fit
 from ._fit import FitConfig as FitConfig
 from ._fit import FitProblem as FitProblem
@@ -19,6 +20,7 @@ from ._noise import noise_arrays as noise_arrays
 from ._photometric import PhotoProblem as PhotoProblem
 from ._photometric import colours_first as colours_first
 from ._photometric import fit_colours as fit_colours
+from ._photometric import render_face as render_face
 from ._photometric import rendered as rendered
 from ._pixels import PixelUnknowns as PixelUnknowns
 from ._state import Unknowns as Unknowns

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._optimise import Solution, least_squares
+from ..camera import WeakPerspective
 from ..head import SurfacePoints
-from ..raster import Fragments
+from ..raster import Fragments, vertex_normals
 from ._appearance import Appearance
 from ._costs import (
     LandmarkHead,
@@ -122,17 +123,23 @@ class Rendered(eqx.Module):
 
 def rendered(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> Rendered:
     """The fitted face, drawn in the pixels of the crop."""
-    posed, normals = _surface(problem, at.shape)
-    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
-    return _paint(problem, look(problem.pixels, posed, camera), normals, at)
+    posed, _ = _surface(problem, at.shape)
+    camera = camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px)
+    return render_face(problem.pixels, crop, posed, camera, appearance_of(at))
+
+
+def render_face(
+    pixels: PixelHead, crop: Crop, posed_m: Float[Array, "n 3"], camera: WeakPerspective, appearance: Appearance
+) -> Rendered:
+    """A posed face (`PixelHead.kept` vertices, camera's frame), drawn in the pixels of the crop."""
+    return _paint(pixels, look(pixels, posed_m, crop.camera(camera)), posed_m, appearance)
 
 
 @eqx.filter_jit
-def _paint(problem: PhotoProblem, seen: Fragments, normals: Float[Array, "n 3"], at: PixelUnknowns) -> Rendered:
-    pixels = problem.pixels
+def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], appearance: Appearance) -> Rendered:
     side = seen.face.shape
     points = SurfacePoints(pixels.faces[jnp.maximum(seen.face, 0)].reshape(-1, 3), seen.barycentric.reshape(-1, 3))
-    appearance, normal = appearance_of(at), points(normals)
+    normal = points(vertex_normals(posed_m, pixels.faces))
     tones = colours_at(points(pixels.albedo(appearance.albedo)), normal, appearance.light)
     place = points(pixels.head.shaped(pixels.head.prior_mean)) / INTEROCULAR_M
     return Rendered(

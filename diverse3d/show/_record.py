@@ -194,8 +194,8 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
     notes = []
     if seen.photo is not None and seen.photo.faces_found > 1:
         notes.append(f"The picture shows {seen.photo.faces_found} faces; the largest was taken.")
-    if seen.photo is not None and seen.photo.certainty is not None:
-        share = float(seen.photo.hidden.sum()) / max(float((seen.photo.hidden_probability > 0).sum()), 1.0)
+    if seen.photo is not None and seen.photo.certainty is not None and seen.photo.hidden_probability is not None:
+        share = np.sum(seen.photo.hidden) / max(int(np.sum(seen.photo.hidden_probability > 0)), 1)
         if seen.photo.certainty < UNSURE:
             notes.append(
                 f"What hides the face was found with little certainty ({100 * seen.photo.certainty:.0f} %); look at "
