@@ -179,7 +179,7 @@ class HeadModel(eqx.Module):
 
         Faces, landmarks and regions, which index the whole mesh, are dropped, and so are colours and albedo.
         """
-        columns = (3 * vertices[:, None] + np.arange(3)[None, :]).reshape(-1)
+        columns = (3 * vertices[:, None] + np.arange(3, dtype=vertices.dtype)[None, :]).reshape(-1)
         return HeadModel(
             template_m=self.template_m[vertices],
             components_m=self.components_m[:, columns],

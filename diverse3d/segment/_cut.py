@@ -12,13 +12,13 @@ _LARGEST = 20.0
 
 
 def smooth_cut(
-    odds: Float[np.ndarray, "S S"],
-    image: Float[np.ndarray, "S S 3"],
-    face: Bool[np.ndarray, "S S"],
+    odds: Float[np.ndarray, "H W"],
+    image: Float[np.ndarray, "H W 3"],
+    face: Bool[np.ndarray, "H W"],
     *,
     strength: float,
     contrast: float,
-) -> Bool[np.ndarray, "S S"]:
+) -> Bool[np.ndarray, "H W"]:
     """Pixels of `face` that are hidden: the labelling of least energy.
 
     The energy is `odds` (natural log of hidden against seen) where a pixel is called seen, less it where hidden, and

@@ -22,15 +22,15 @@ _EMPTY = 1e-3
 class Comparison(NamedTuple):
     """A face crop and what the fitted face should look like there, on the tone scale, from 0 to 1."""
 
-    seen: Float[np.ndarray, "S S 3"]
+    seen: Float[np.ndarray, "H W 3"]
     """The photo."""
-    expected: Float[np.ndarray, "S S 3"]
+    expected: Float[np.ndarray, "H W 3"]
     """The intact face; zero outside."""
-    face: Bool[np.ndarray, "S S"]
+    face: Bool[np.ndarray, "H W"]
     """Pixels that the intact face would cover."""
-    place: Float[np.ndarray, "S S 3"]
+    place: Float[np.ndarray, "H W 3"]
     """Where on the mean head each pixel lies, in face widths from the nose's root or so; zero outside."""
-    facing: Float[np.ndarray, "S S"]
+    facing: Float[np.ndarray, "H W"]
     """How much the surface faces the camera, 0 to 1."""
 
 
@@ -41,8 +41,8 @@ def halved(image: Float[np.ndarray, "_ _ *c"]) -> Float[np.ndarray, "_ _ *c"]:
 
 
 def tolerant_difference(
-    seen: Float[np.ndarray, "S S 3"], expected: Float[np.ndarray, "S S 3"], face: Bool[np.ndarray, "S S"]
-) -> Float[np.ndarray, "S S"]:
+    seen: Float[np.ndarray, "H W 3"], expected: Float[np.ndarray, "H W 3"], face: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "H W"]:
     """Least difference from the expected colours around (papers/003, eq. 1): a little misplaced is not different."""
     reach = _NEIGHBOURHOOD // 2
     padded = np.pad(np.where(face[..., None], expected, np.inf), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
@@ -55,8 +55,8 @@ def tolerant_difference(
 
 
 def colour_odds(
-    seen: Float[np.ndarray, "S S 3"], share: Float[np.ndarray, "S S"], face: Bool[np.ndarray, "S S"]
-) -> Float[np.ndarray, "S S"]:
+    seen: Float[np.ndarray, "H W 3"], share: Float[np.ndarray, "H W"], face: Bool[np.ndarray, "H W"]
+) -> Float[np.ndarray, "H W"]:
     """Log odds of each pixel's colour being that of what hides the face, by smoothed histograms.
 
     `share` is how far each pixel is thought to be hidden, 0 to 1.
@@ -73,7 +73,7 @@ def colour_odds(
     return np.where(face, np.clip(odds, -6.0, 6.0), 0.0)
 
 
-def features(pair: Comparison, share: Float[np.ndarray, "S S"] | None = None) -> Float[np.ndarray, "n F"]:
+def features(pair: Comparison, share: Float[np.ndarray, "H W"] | None = None) -> Float[np.ndarray, "n F"]:
     """A row of features for every pixel of `pair.face`; `share` is how far each was thought hidden so far."""
     face, inside = pair.face, pair.face[..., None]
     difference = np.where(inside, pair.seen - pair.expected, 0.0)
@@ -98,7 +98,7 @@ def features(pair: Comparison, share: Float[np.ndarray, "S S"] | None = None) ->
     return np.stack([plane[face] for plane in (*local, *context, *whole)], axis=1).astype(np.float32)
 
 
-def _around(plane: Float[np.ndarray, "S S"], face: Bool[np.ndarray, "S S"], size: int) -> Float[np.ndarray, "S S"]:
+def _around(plane: Float[np.ndarray, "H W"], face: Bool[np.ndarray, "H W"], size: int) -> Float[np.ndarray, "H W"]:
     """Mean over the part of a square around each pixel that lies in the face."""
     total = uniform_filter(face.astype(np.float64), size, mode="constant")
     return uniform_filter(np.where(face, plane, 0.0), size, mode="constant") / np.maximum(total, 1e-6)
