@@ -61,7 +61,7 @@ def draw_hand(
         knuckles = sum(np.exp(-(((reach / length - at) / 0.07) ** 2)) for at in (0.42, 0.75))
         thick = size * radius * (1.06 - 0.22 * (reach / length).clip(0) + 0.05 * knuckles)
         path = on_face(right, up, size * radius)
-        points, faces, uv = tube(path, thick, sides=14)
+        points, faces, _ = tube(path, thick, sides=14)
         parts.append(Part(points, faces, points, paint, 0.35, 12.0))
         tip, before = path[-1], path[-4]
         outward = np.array([np.sin(angle), 0.0, np.cos(angle)])
@@ -92,9 +92,7 @@ def draw_hand(
     return parts
 
 
-def draw_strands(
-    marks: Landmarks, envelope: Envelope, colour: np.ndarray, rng: np.random.Generator
-) -> list[Part]:
+def draw_strands(marks: Landmarks, envelope: Envelope, colour: np.ndarray, rng: np.random.Generator) -> list[Part]:
     """Locks of hair that fall from the hairline over forehead, eyes or a cheek."""
     noise, locks, steps = Noise(rng), int(rng.integers(18, 46)), 20
     side = rng.choice([-1.0, 1.0])
@@ -112,9 +110,8 @@ def draw_strands(
         half = rng.uniform(0.025, 0.06) * (1 - 0.75 * share**2)
         lift = rng.uniform(0.003, 0.009) + 0.005 * np.sin(np.pi * share)
         across = np.linspace(-1, 1, 5)
-        points = envelope.at(
-            way[:, None] + half[:, None] * across, height[:, None] + 0 * across, lift[:, None] + 0.0015 * (1 - across**2)
-        )
+        round_lift = lift[:, None] + 0.0015 * (1 - across**2)
+        points = envelope.at(way[:, None] + half[:, None] * across, height[:, None] + 0 * across, round_lift)
         ribbons.append(sheet(points))
         coordinates.append(np.stack([
             (0.05 * k + 0.085 * (way[:, None] * 0 + half[:, None] * across)).ravel(),

@@ -114,6 +114,4 @@ def scenes(
         truths = np.asarray(split(name, min(_CHUNK, start + count - first), start=first).vertices)
         for i, truth in enumerate(truths, first):
             key = jax.random.fold_in(seed, jnp.uint32(i))
-            yield draw_scene(
-                head, truth, key=key, occluder=occluders[i % len(occluders)], backgrounds=backgrounds
-            )
+            yield draw_scene(head, truth, key=key, occluder=occluders[i % len(occluders)], backgrounds=backgrounds)
