@@ -25,7 +25,7 @@ from ._zbuffer import Hits
 
 FINER = 1.5
 """Pixels are drawn this much finer than the picture and averaged."""
-_CLEAR = 0.06  # of the light that clear lenses swallow
+_CLEAR, _MIRRORED = 0.06, 0.14  # of the light that clear lenses swallow, and throw back against dark ones
 
 
 class Drawing(NamedTuple):
@@ -268,7 +268,7 @@ def _lay_glass(
     hits, pixels = _looked(points, mesh, camera, fine)
     pixels = pixels[hits.nearness.reshape(-1)[pixels] > nearest[pixels]]
     at = interpolated(mesh.coordinates, mesh.faces, hits, pixels)
-    colours[pixels] = colours[pixels] * (1 - _CLEAR) + 0.25 * clear[0].paint(at)
+    colours[pixels] = colours[pixels] * (1 - _CLEAR) + _MIRRORED * clear[0].paint(at)
 
 
 def _averaged(fine: Float32[np.ndarray, "f f 3"], side: int) -> Float32[np.ndarray, "s s 3"]:

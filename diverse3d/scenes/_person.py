@@ -252,7 +252,7 @@ class SkinPaint:
     def _eye(self, place: np.ndarray) -> np.ndarray:
         gap = np.min([np.hypot(*(place - q)[:, :2].T) for q in self.pupils], axis=0)
         streaks = 1 + 0.25 * self.noise(place, 0.0006)
-        white = np.array([0.62, 0.56, 0.52]) * (1 - 0.25 * ((gap - 0.008) / 0.006).clip(0, 1))[:, None]
+        white = np.array([0.47, 0.41, 0.38]) * (1 - 0.25 * ((gap - 0.008) / 0.006).clip(0, 1))[:, None]
         iris = self.person.iris * (streaks * (1 - 0.5 * ((gap - 0.004) / 0.0015).clip(0, 1)))[:, None]
         colour = white + (1 / (1 + np.exp((gap - 0.0058) / 0.0002)))[:, None] * (iris - white)
         return colour * (1 - 0.97 / (1 + np.exp((gap - 0.0021) / 0.0002)))[:, None]
