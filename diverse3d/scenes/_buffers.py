@@ -11,23 +11,12 @@ from PIL import Image
 
 from ..camera import Perspective
 from ..light import harmonics, shade
-from ..raster import rasterise
 from ._mesh import Mesh, normals_of
+from ._zbuffer import Hits, zbuffer
 
-_VERTEX_BLOCK, _TRIANGLE_BLOCK = 24576, 49152  # more than most scenes have, so that few shapes are compiled
+_BLOCK = 24576  # more vertices than most scenes have, so that few shapes are compiled
 _SHADOW_SIDE_PX = 176
 _OPEN_SIDE_PX = 112
-
-
-class Hits(NamedTuple):
-    """What the pixels see that see anything."""
-
-    triangle: Int[np.ndarray, "h w"]
-    """Triangle, -1 for none."""
-    nearness: Float32[np.ndarray, "h w"]
-    """One over the depth in metres; -inf for none."""
-    barycentric: Float32[np.ndarray, "h w 3"]
-    """Weights of the corners in space, not in the picture."""
 
 
 class Light(NamedTuple):
@@ -45,48 +34,28 @@ class Light(NamedTuple):
     """Half-width of the edges of shadows."""
 
 
-def _padded(array: np.ndarray, value: float, block: int = _VERTEX_BLOCK) -> np.ndarray:
+def _padded(array: np.ndarray, value: float) -> np.ndarray:
     """Rows filled up to a multiple of a block, so that few shapes are compiled."""
-    out = np.full((len(array) + -len(array) % block, *array.shape[1:]), value, array.dtype)
+    out = np.full((len(array) + -len(array) % _BLOCK, *array.shape[1:]), value, array.dtype)
     out[: len(array)] = array
     return out
-
-
-def _rasterised(points_px: np.ndarray, nearness: np.ndarray, faces: np.ndarray, side: int) -> tuple:
-    # Spare triangles lie on a spare vertex far outside the picture.
-    points = np.concatenate([points_px, np.full((1, 2), -1e4)]).astype(np.float32)
-    near = np.append(nearness, 0.0).astype(np.float32)
-    seen = rasterise(
-        jnp.asarray(_padded(points, -1e4)),
-        jnp.asarray(_padded(near, 0.0)),
-        jnp.asarray(_padded(faces.astype(np.int32), len(points_px), _TRIANGLE_BLOCK)),
-        height=side,
-        width=side,
-    )
-    return np.asarray(seen.face), np.asarray(seen.nearness), np.asarray(seen.barycentric)
 
 
 def look(
     points_m: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], camera: Perspective, side: int, solid: int = 0
 ) -> Hits:
-    """The nearest triangle at each pixel of a square picture. The first `solid` triangles are of a closed surface, so
-    those of them that face away are left out."""
-    points = jnp.asarray(_padded(points_m.astype(np.float32), 0.0))
-    place, near = _project(camera, points)
+    """The nearest triangle at each pixel of a square picture, with weights in space rather than in the picture.
+
+    Of the first `solid` triangles, which are of a closed surface, those that face away are left out.
+    """
+    place, near = _project(camera, jnp.asarray(_padded(points_m.astype(np.float32), 0.0)))
     place, near = np.asarray(place)[: len(points_m)], np.asarray(near)[: len(points_m)]
-    a, b, c = (place[faces[:, k]] for k in range(3))
-    away = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) >= 0
-    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
-    drawn = ((high >= 0) & (low <= side)).all(1)
-    drawn[:solid] &= ~away[:solid]
-    drawn = np.flatnonzero(drawn)
-    triangle, nearness, weight = _rasterised(place, near, faces[drawn], side)
-    seen = triangle >= 0
-    triangle = np.where(seen, drawn[triangle] if len(drawn) else -1, -1)
-    inside = weight[seen] * near[faces[triangle[seen]]]
-    weight = np.zeros_like(weight)
-    weight[seen] = inside / inside.sum(1, keepdims=True)
-    return Hits(triangle, nearness, weight)
+    hits = zbuffer(place, near, faces, side, solid=solid)
+    pixels = np.flatnonzero(hits.triangle.reshape(-1) >= 0)
+    weight = hits.barycentric.reshape(-1, 3)
+    inside = weight[pixels] * near[faces[hits.triangle.reshape(-1)[pixels]]]
+    weight[pixels] = inside / inside.sum(1, keepdims=True)
+    return hits
 
 
 @jax.jit
@@ -132,7 +101,7 @@ def irradiance(
 def lamp_harmonics(direction: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 9"]:
     """Harmonics of a distant lamp under which a white surface that faces it has the value one."""
     degree = np.array([1.0, *[2 / 3] * 3, *[1 / 4] * 5])
-    return np.pi * np.asarray(harmonics(jnp.asarray(direction, jnp.float32)), np.float64) / degree**2
+    return np.pi * np.asarray(harmonics(jnp.asarray(direction, jnp.float32)), np.float64) / degree
 
 
 def _frame(direction: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
@@ -151,7 +120,7 @@ def lit_share(
     low, high = seen[:, :2].min(0), seen[:, :2].max(0)
     scale = (_SHADOW_SIDE_PX - 8) / float((high - low).max())
     place = (seen[:, :2] - low) * scale + 4
-    _, depth, _ = _rasterised(place, seen[:, 2], faces, _SHADOW_SIDE_PX)
+    depth = zbuffer(place, seen[:, 2], faces, _SHADOW_SIDE_PX).nearness
     column, row = np.floor(place).astype(int).T
     facing = normals @ light.direction
     slope = np.sqrt(np.clip(1 - facing**2, 0, 1)) / np.clip(facing, 0.15, 1)
@@ -182,7 +151,7 @@ def _openness(points: bytes, faces: bytes) -> Float32[np.ndarray, " V"]:
         low = seen[:, :2].min(0)
         scale = (_OPEN_SIDE_PX - 4) / float((seen[:, :2].max(0) - low).max())
         place = (seen[:, :2] - low) * scale + 2
-        _, depth, _ = _rasterised(place, seen[:, 2], triangles, _OPEN_SIDE_PX)
+        depth = zbuffer(place, seen[:, 2], triangles, _OPEN_SIDE_PX).nearness
         column, row = np.floor(place).astype(int).T
         facing = np.clip(normals @ direction, 0, 1)
         slope = np.sqrt(1 - facing**2) / facing.clip(0.15)

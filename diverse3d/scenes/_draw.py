@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, PRNGKeyArray, UInt8
 from ..camera import Perspective
 from ..head import HeadModel
 from ..raster import facing_camera
-from ._buffers import Hits, Light, covered, interpolated, irradiance, lit_share, look, openness
+from ._buffers import Light, covered, interpolated, irradiance, lit_share, look, openness
 from ._envelope import Envelope
 from ._hair import draw_body, draw_hair
 from ._held import draw_hand, draw_microphone, draw_strands
@@ -21,10 +21,11 @@ from ._person import Person, SkinPaint, draw_person
 from ._sensor import develop
 from ._setting import Pose, draw_camera, draw_light, draw_pose
 from ._wear import draw_glasses, draw_scarf, draw_surgical_mask
+from ._zbuffer import Hits
 
 FINER = 1.5
 """Pixels are drawn this much finer than the picture and averaged."""
-_CLEAR = 0.06  # of the light that clear lenses swallow
+_CLEAR, _MIRRORED = 0.06, 0.14  # of the light that clear lenses swallow, and throw back against dark ones
 
 
 class Drawing(NamedTuple):
@@ -63,7 +64,7 @@ def draw(
     setting, lighting = stream(key, "setting"), stream(key, "light")
     pose, light = draw_pose(setting), draw_light(lighting)
     person, skin_rng = draw_person(head, stream(key, "person")), stream(key, "person").spawn(1)[0]
-    marks = np.asarray(head.landmarks68(jnp.asarray(truth, jnp.float32)), np.float64)
+    marks = np.asarray(head.landmarks68(jnp.asarray(truth, head.dtype)), np.float64)
     camera = draw_camera(pose(marks), side, setting)
     fine_camera = Perspective(camera.scale_px_per_m * FINER, camera.centre_px * FINER, camera.distance_m)
     things = stream(key, "occluder")
@@ -77,7 +78,8 @@ def draw(
     head_part = Part(truth, faces, np.asarray(head.template_m), lambda at: at)
     bodies = merged([head_part, *body])
     turned = np.concatenate([pose(truth), bodies.points_m[len(truth) :]])
-    layers = [_Layer(bodies._replace(points_m=turned), [head_part, *body], *_looked(turned, bodies, fine_camera, fine, len(faces)))]
+    seen = _looked(turned, bodies, fine_camera, fine, len(faces))
+    layers = [_Layer(bodies._replace(points_m=turned), [head_part, *body], *seen)]
     for parts in (hair, occluding):
         mesh = merged(parts) if parts else None
         if mesh is None:
@@ -232,8 +234,10 @@ def _shade_all(
                 reflectance, gloss = skin(seen[:, :3], seen[:, 10:13], seen[:, 13])
                 shininess = np.where(seen[:, 13] > 0.5, 120.0, 16.0).astype(np.float32)
             else:
-                reflectance, gloss, shininess = one.paint(seen[:, :3]), np.float32(one.gloss), np.float32(one.shininess)
-            colours[pixels[mine]] = reflectance * seen[:, 3:6] + _highlight(seen[:, 6:9], seen[:, 9], light, gloss, shininess)
+                reflectance = one.paint(seen[:, :3])
+                gloss, shininess = (np.full(len(seen), value, np.float32) for value in (one.gloss, one.shininess))
+            highlight = _highlight(seen[:, 6:9], seen[:, 9], light, gloss, shininess)
+            colours[pixels[mine]] = reflectance * seen[:, 3:6] + highlight
 
 
 def _highlight(
@@ -264,7 +268,7 @@ def _lay_glass(
     hits, pixels = _looked(points, mesh, camera, fine)
     pixels = pixels[hits.nearness.reshape(-1)[pixels] > nearest[pixels]]
     at = interpolated(mesh.coordinates, mesh.faces, hits, pixels)
-    colours[pixels] = colours[pixels] * (1 - _CLEAR) + 0.25 * clear[0].paint(at)
+    colours[pixels] = colours[pixels] * (1 - _CLEAR) + _MIRRORED * clear[0].paint(at)
 
 
 def _averaged(fine: Float32[np.ndarray, "f f 3"], side: int) -> Float32[np.ndarray, "s s 3"]:

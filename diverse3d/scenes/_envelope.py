@@ -30,20 +30,20 @@ class Envelope:
         wide = gaussian_filter(grey_dilation(raw, (3, 3), mode="wrap"), bridging, mode=mode)
         self._radius = gaussian_filter(np.maximum(raw, wide), 0.7, mode=mode)
 
-    def radius(self, angle: Float[np.ndarray, "*n"], height: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    def radius(self, angle: Float[np.ndarray, "*#n"], height: Float[np.ndarray, "*#n"]) -> Float[np.ndarray, "..."]:
         """Metres from the axis."""
         row = (height - _LOW_M) / (_HIGH_M - _LOW_M) * (_ROWS - 1)
         column = (angle + np.pi) / (2 * np.pi) * _COLUMNS
         row, column = np.broadcast_arrays(row.clip(0, _ROWS - 1), column % _COLUMNS)
         wrapped = np.concatenate([self._radius, self._radius[:, :1]], 1)
         flat = map_coordinates(wrapped, np.stack([row.ravel(), column.ravel()]), order=1, mode="nearest")
-        return flat.reshape(row.shape)
+        return np.asarray(flat.reshape(row.shape))
 
     def at(
-        self, angle: Float[np.ndarray, "*n"], height: Float[np.ndarray, "*n"], lift: Float[np.ndarray, "*n"] | float
-    ) -> Float[np.ndarray, "*n 3"]:
+        self, angle: Float[np.ndarray, "*#n"], height: Float[np.ndarray, "*#n"], lift: Float[np.ndarray, "*#n"] | float
+    ) -> Float[np.ndarray, "... 3"]:
         """Points `lift` metres above the envelope."""
-        return place(angle, height, self.radius(angle, height) + lift)
+        return place(angle, height, np.asarray(self.radius(angle, height) + lift))
 
     def chart(self, point: Float[np.ndarray, " 3"]) -> tuple[float, float]:
         """Angle and height of a point."""
@@ -51,8 +51,8 @@ class Envelope:
 
 
 def place(
-    angle: Float[np.ndarray, "*n"], height: Float[np.ndarray, "*n"], radius: Float[np.ndarray, "*n"]
-) -> Float[np.ndarray, "*n 3"]:
+    angle: Float[np.ndarray, "*#n"], height: Float[np.ndarray, "*#n"], radius: Float[np.ndarray, "*#n"]
+) -> Float[np.ndarray, "... 3"]:
     """Points from cylindrical coordinates."""
     angle, height, radius = np.broadcast_arrays(angle, height, radius)
     return np.stack([radius * np.sin(angle), height, radius * np.cos(angle) + _AXIS_Z_M], -1)

@@ -99,11 +99,9 @@ def _curtain(vertices: np.ndarray, paint: Paint, rng: np.random.Generator) -> Pa
     return Part(points, faces, place, paint, 0.35, 14.0)
 
 
-def draw_body(
-    ring: Float[np.ndarray, "b 3"], skin: Float[np.ndarray, " 3"], rng: np.random.Generator
-) -> list[Part]:
-    """Lower neck and clothed shoulders, upright below the turned head; `ring` is where the head's own neck ends, in order
-    and in the camera's frame."""
+def draw_body(ring: Float[np.ndarray, "b 3"], skin: Float[np.ndarray, " 3"], rng: np.random.Generator) -> list[Part]:
+    """Lower neck and clothed shoulders, upright below the turned head; `ring` is where the head's own neck ends, in
+    order and in the camera's frame."""
     noise = Noise(rng)
     centre = ring.mean(0)
     centre_z, wide = float(centre[2]), 0.056
@@ -116,9 +114,7 @@ def draw_body(
         fine = curve(np.array(rings), 4 * len(rings))
         around = np.linspace(0, 2 * np.pi, 49)[None, :-1]
         y, x, z, back = (fine[:, i, None] for i in range(4))
-        points = np.stack(
-            [centre[0] + x * np.sin(around), y + 0 * around, centre_z - back + z * np.cos(around)], -1
-        )
+        points = np.stack([centre[0] + x * np.sin(around), y + 0 * around, centre_z - back + z * np.cos(around)], -1)
         return sheet(points, closed=True)
 
     base = centre + np.array([0.0, -0.12, -0.01]) + 1.05 * (ring - centre) * np.array([1.0, 0.2, 1.0])

@@ -22,7 +22,7 @@ def draw_hand(
 ) -> list[Part]:
     """A palm and fingers that lie on the face, and the forearm below."""
     noise = Noise(rng)
-    target = marks[rng.choice([2, 14, 30, 33, 51, 57, 31, 35, 39, 42, 27, 48, 54])]
+    target = marks[rng.choice([30, 33, 51, 57, 31, 35, 39, 42, 27, 48, 54])]
     turn, size, mirror = rng.uniform(-0.9, 0.9), rng.uniform(0.8, 1.0), rng.choice([-1.0, 1.0])
     angle, height = envelope.chart(target + np.array([rng.normal(0, 0.012), rng.normal(0, 0.012), 0.0]))
     height = height - 0.03 * size
@@ -61,7 +61,7 @@ def draw_hand(
         knuckles = sum(np.exp(-(((reach / length - at) / 0.07) ** 2)) for at in (0.42, 0.75))
         thick = size * radius * (1.06 - 0.22 * (reach / length).clip(0) + 0.05 * knuckles)
         path = on_face(right, up, size * radius)
-        points, faces, uv = tube(path, thick, sides=14)
+        points, faces, _ = tube(path, thick, sides=14)
         parts.append(Part(points, faces, points, paint, 0.35, 12.0))
         tip, before = path[-1], path[-4]
         outward = np.array([np.sin(angle), 0.0, np.cos(angle)])
@@ -92,9 +92,7 @@ def draw_hand(
     return parts
 
 
-def draw_strands(
-    marks: Landmarks, envelope: Envelope, colour: np.ndarray, rng: np.random.Generator
-) -> list[Part]:
+def draw_strands(marks: Landmarks, envelope: Envelope, colour: np.ndarray, rng: np.random.Generator) -> list[Part]:
     """Locks of hair that fall from the hairline over forehead, eyes or a cheek."""
     noise, locks, steps = Noise(rng), int(rng.integers(18, 46)), 20
     side = rng.choice([-1.0, 1.0])
@@ -109,12 +107,11 @@ def draw_strands(
         height = 0.108 + share * (stop - 0.108)
         way = root + (sweep + rng.normal(0, 0.08)) * share + bow * np.sin(np.pi * share)
         way = way + 0.03 * np.sin(share * rng.uniform(4, 11) + rng.uniform(0, 6))
-        half = rng.uniform(0.025, 0.06) * (1 - 0.75 * share**2)
+        half = rng.uniform(0.04, 0.11) * (1 - 0.8 * share**2)
         lift = rng.uniform(0.003, 0.009) + 0.005 * np.sin(np.pi * share)
         across = np.linspace(-1, 1, 5)
-        points = envelope.at(
-            way[:, None] + half[:, None] * across, height[:, None] + 0 * across, lift[:, None] + 0.0015 * (1 - across**2)
-        )
+        round_lift = lift[:, None] + 0.0015 * (1 - across**2)
+        points = envelope.at(way[:, None] + half[:, None] * across, height[:, None] + 0 * across, round_lift)
         ribbons.append(sheet(points))
         coordinates.append(np.stack([
             (0.05 * k + 0.085 * (way[:, None] * 0 + half[:, None] * across)).ravel(),
@@ -130,7 +127,7 @@ def draw_strands(
         edge = np.abs(place[:, 2] % 0.01)
         edge = np.minimum(edge, 0.01 - edge) / 0.001
         stretch = np.array([1.0, 0.06, 0.0], np.float32)
-        return noise(place * stretch, 0.0011) > -1.3 + 1.5 * np.clip(edge - 0.35, 0, 1)
+        return noise(place * stretch, 0.0011) > -1.6 + 1.9 * np.clip(edge - 0.4, 0, 1)
 
     return [Part(points, faces, at, strands(colour, noise), 0.4, 14.0, keep)]
 

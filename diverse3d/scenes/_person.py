@@ -1,6 +1,7 @@
 """A person's skin: what a fitted head model doesn't know of (texture, brows, beard, make-up, marks, eyes)."""
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -114,10 +115,10 @@ class _Front:
         self.shape = tuple(round(2 * half / self._STEP_M) for half in self._HALF_M[::-1])
         lines = {
             "nose": [marks[27:31]],
-            "forehead": [marks[19:25] + [0.0, 0.018, 0.0]],
+            "forehead": [marks[19:25] + np.array([0.0, 0.018, 0.0])],
             "brow": [marks[17:22], marks[22:27]],
             "lid": [marks[36:40], marks[42:46]],
-            "crease": [marks[37:39] + [0, 0.007, 0], marks[43:45] + [0, 0.007, 0]],
+            "crease": [marks[pair] + np.array([0.0, 0.007, 0.0]) for pair in (slice(37, 39), slice(43, 45))],
         }
         self._gap = {name: self._distance(paths) for name, paths in lines.items()}
         y, x = np.mgrid[: self.shape[0], : self.shape[1]]
@@ -130,7 +131,7 @@ class _Front:
     def _distance(self, paths: list[np.ndarray]) -> Float32[np.ndarray, "h w"]:
         empty = np.ones(self.shape, bool)
         for path in paths:
-            fine = np.concatenate([np.linspace(a, b, 120) for a, b in zip(path[:-1], path[1:], strict=True)])
+            fine = np.concatenate([np.linspace(a, b, 120) for a, b in itertools.pairwise(path)])
             empty[self.cell(fine)] = False
         return (distance_transform_edt(empty) * self._STEP_M).astype(np.float32)
 
@@ -176,8 +177,10 @@ class SkinPaint:
         colour[:, 1:] *= (1 - 0.05 * person.texture * noise(place, 0.02))[:, None]
         gloss = person.oily * (0.35 + 0.12 * mottle + 0.15 * pores).clip(0)
         if self.front is not None:
-            front = place[:, 2] > -0.01
-            colour[front], gloss[front] = self._features(place[front], colour[front], gloss[front], pores[front])
+            ahead = place[:, 2] > -0.01
+            colour[ahead], gloss[ahead] = self._features(
+                self.front, place[ahead], colour[ahead], gloss[ahead], pores[ahead]
+            )
         if np.isfinite(self.person.hairline):
             high = np.flatnonzero((place[:, 1] > 0.04) | (place[:, 2] < 0.01))
             roots = above_hairline(place[high], person.hairline) + 0.003 * noise(place[high], 0.0025)
@@ -188,8 +191,10 @@ class SkinPaint:
             colour[eye], gloss[eye] = self._eye(place[eye]), 3.0
         return colour.clip(0.003, 0.92).astype(np.float32), gloss.astype(np.float32)
 
-    def _features(self, p: np.ndarray, colour: np.ndarray, gloss: np.ndarray, pores: np.ndarray) -> tuple:
-        person, front = self.person, self.front
+    def _features(
+        self, front: _Front, p: np.ndarray, colour: np.ndarray, gloss: np.ndarray, pores: np.ndarray
+    ) -> tuple:
+        person = self.person
         cell = front.cell(p)
 
         def near(name: str, size: float) -> np.ndarray:
@@ -247,7 +252,7 @@ class SkinPaint:
     def _eye(self, place: np.ndarray) -> np.ndarray:
         gap = np.min([np.hypot(*(place - q)[:, :2].T) for q in self.pupils], axis=0)
         streaks = 1 + 0.25 * self.noise(place, 0.0006)
-        white = np.array([0.62, 0.56, 0.52]) * (1 - 0.25 * ((gap - 0.008) / 0.006).clip(0, 1))[:, None]
+        white = np.array([0.47, 0.41, 0.38]) * (1 - 0.25 * ((gap - 0.008) / 0.006).clip(0, 1))[:, None]
         iris = self.person.iris * (streaks * (1 - 0.5 * ((gap - 0.004) / 0.0015).clip(0, 1)))[:, None]
         colour = white + (1 / (1 + np.exp((gap - 0.0058) / 0.0002)))[:, None] * (iris - white)
         return colour * (1 - 0.97 / (1 + np.exp((gap - 0.0021) / 0.0002)))[:, None]

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 from .._errors import InputError
 from .._suggest import nearest
 from ..camera import Perspective
-from ..head import HeadModel, load_head
-from ..head.population import SPLITS, split
+from ..head import HeadModel, load_head, population
 from ._draw import Drawing, draw
 
 OCCLUDERS = (
@@ -93,7 +92,7 @@ def draw_scene(
 
 
 def scenes(
-    name: str,
+    split: str,
     count: int,
     start: int = 0,
     *,
@@ -106,14 +105,12 @@ def scenes(
     Occluders take turns. Scene i depends on the split, i, `occluders` and `backgrounds` alone. Raises `InputError` for
     an unknown split.
     """
-    if name not in SPLITS:
-        raise InputError(f"unknown split {name!r}; choose one of {', '.join(SPLITS)}")
+    if split not in population.SPLITS:
+        raise InputError(f"unknown split {split!r}; choose one of {', '.join(population.SPLITS)}")
     head = load_head() if head is None else head
-    seed = jax.random.key(SPLITS[name] + _SEED, impl="threefry2x32")
+    seed = jax.random.key(population.SPLITS[split] + _SEED, impl="threefry2x32")
     for first in range(start, start + count, _CHUNK):
-        truths = np.asarray(split(name, min(_CHUNK, start + count - first), start=first).vertices)
+        truths = np.asarray(population.split(split, min(_CHUNK, start + count - first), start=first).vertices)
         for i, truth in enumerate(truths, first):
             key = jax.random.fold_in(seed, jnp.uint32(i))
-            yield draw_scene(
-                head, truth, key=key, occluder=occluders[i % len(occluders)], backgrounds=backgrounds
-            )
+            yield draw_scene(head, truth, key=key, occluder=occluders[i % len(occluders)], backgrounds=backgrounds)

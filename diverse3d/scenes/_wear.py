@@ -63,9 +63,12 @@ def draw_glasses(
     angle = 2 * np.pi * np.arange(56) / 56
     x, y = (np.sign(f(angle)) * np.abs(f(angle)) ** (2 / power) for f in (np.cos, np.sin))
     wrap = rng.uniform(1.0, 3.5)
-    tint = np.array([0.012, 0.012, 0.014]) * rng.uniform(0.5, 1.6, 3) if rng.uniform() < 0.75 else rng.uniform(0.01, 0.09, 3)
+    grey = rng.uniform() < 0.75
+    tint = 0.013 * rng.uniform(0.5, 1.6, 3) if grey else rng.uniform(0.01, 0.09, 3)
     paint_lens = _lens(tint, rng)
-    hiding, clear, hinges = [], [], {}
+    hiding: list[Part] = []
+    clear: list[Part] = []
+    hinges: dict[int, np.ndarray] = {}
     for s, eye in eyes.items():
         outline = np.stack([eye[0] + s * 0.0015 + half * x, eye[1] - 0.003 + tall * (y - 0.06), np.zeros_like(x)], 1)
 
@@ -90,7 +93,7 @@ def draw_glasses(
         beside = float(np.abs(sides[np.abs(sides[:, 1] - hinges[s][1]) < 0.02, 0]).max(initial=0.07))
         ear = np.array([s * (beside + 0.002), marks[16 if s > 0 else 0, 1] + 0.012, -0.045])
         corner = hinges[s] + [s * 0.003, 0, -0.004]
-        path = curve(np.stack([hinges[s], corner, ear, ear + [0, -0.025, -0.03]]), 22)
+        path = curve(np.stack([hinges[s], corner, ear, ear + np.array([0.0, -0.025, -0.03])]), 22)
         hiding.append(Part(*tube(path, 1.3 * thick, sides=8), rim, 0.9, 40.0))
     return hiding, clear
 
