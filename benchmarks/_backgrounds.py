@@ -5,7 +5,7 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
-NAMES = ("brick.png", "coffee.png", "grass.png", "gravel.png", "rocket.jpg", "motorcycle_left.png", "chelsea.png")
+NAMES = ("brick.png", "grass.png", "gravel.png", "coffee.png", "chelsea.png", "rocket.jpg")
 
 
 def shipped_photos() -> list[np.ndarray]:
