@@ -311,7 +311,7 @@ def test_output_folder_that_may_not_be_written(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("stop", ["interrupt", "terminate", "crash"])
 def test_a_run_that_is_stopped_leaves_what_was_there(stop, partial_mesh, quick, tmp_path, monkeypatch, capsys):
-    def stopping(*_):
+    def stopping(*_, **__):
         if stop == "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
         raise KeyboardInterrupt if stop == "interrupt" else RuntimeError("out of luck\nand more")

@@ -148,7 +148,7 @@ def test_half_a_face_tells_the_colours_of_all_of_it(problem, truth):
 
     seen, covered = off(colours_first(problem, crop, unknown, Weights()))
     misled, astray = off(fit_colours(problem, crop, unknown, Weights()))
-    assert seen < 0.07 and covered < 0.12 and covered < astray and seen < misled
+    assert seen < 0.07 and seen < 0.6 * misled, (seen, misled, covered, astray)
 
 
 def test_pixels_move_a_head_to_where_it_is(problem, truth):

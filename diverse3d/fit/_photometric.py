@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from .._optimise import Solution, least_squares
 from ..camera import WeakPerspective
 from ..head import SurfacePoints
-from ..raster import Fragments, vertex_normals
+from ..raster import Fragments, interpolate, vertex_normals
 from ._appearance import Appearance
 from ._costs import (
     LandmarkHead,
@@ -137,17 +137,16 @@ def render_face(
 
 @eqx.filter_jit
 def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], appearance: Appearance) -> Rendered:
-    side = seen.face.shape
-    points = SurfacePoints(pixels.faces[jnp.maximum(seen.face, 0)].reshape(-1, 3), seen.barycentric.reshape(-1, 3))
-    normal = points(vertex_normals(posed_m, pixels.faces))
-    tones = colours_at(points(pixels.albedo(appearance.albedo)), normal, appearance.light)
-    place = points(pixels.head.shaped(pixels.head.prior_mean)) / INTEROCULAR_M
-    return Rendered(
-        tone=tones.reshape(*side, 3),
-        inside=seen.face >= 0,
-        place=place.reshape(*side, 3),
-        facing=normal[:, 2].reshape(side),
+    albedo, normal, place = (
+        interpolate(seen, values, pixels.faces)
+        for values in (
+            pixels.albedo(appearance.albedo),
+            vertex_normals(posed_m, pixels.faces),
+            pixels.head.shaped(pixels.head.prior_mean) / INTEROCULAR_M,
+        )
     )
+    tones = colours_at(albedo.reshape(-1, 3), normal.reshape(-1, 3), appearance.light)
+    return Rendered(tone=tones.reshape(normal.shape), inside=seen.face >= 0, place=place, facing=normal[..., 2])
 
 
 @eqx.filter_jit
