@@ -117,7 +117,13 @@ def main() -> None:
         again.append(one._replace(state=state, pair=compare(state)))
         rows.append(features(again[-1].pair, share))
     second = train(*gathered(rows, again), key=keys[1])
-    save_file(segmenter_arrays(first, "first") | segmenter_arrays(second, "again"), arguments.out)
+    card = {
+        "data": f"{len(examples)} rendered photos of the training split (scenes 0 to {arguments.scenes - 1})",
+        "steps": f"{STEPS} of {BATCH} pixels for each of two rounds",
+        "seed": str(arguments.seed),
+        "limits": "never saw a real photo; teeth, wrinkles and make-up beyond the scenes' may pass for something in front",
+    }
+    save_file(segmenter_arrays(first, "first") | segmenter_arrays(second, "again"), arguments.out, card)
 
 
 if __name__ == "__main__":
