@@ -98,7 +98,7 @@ def mask_figures(found: FoundOccluder, scene: Scene) -> tuple[float, ...]:
 
 
 def geometry_error_mm(fitted: Fit, scene: Scene, problem: FitProblem) -> float:
-    """RMS distance of visible face vertices from the truth; a photo tells no scale or depth, so a similarity is free."""
+    """RMS distance of visible face vertices from the truth; a photo tells no size or depth: a similarity is free."""
     chosen = np.asarray(problem.head.regions["face"])
     chosen = chosen[scene.visible[chosen]]
     made = np.asarray(fitted.to_world(fitted.vertices_m), np.float64)[chosen]
@@ -128,8 +128,11 @@ def rerendered_rmse(fitted: Fit, scene: Scene, seen: Observation, problem: FitPr
 def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric], dict[str, str]]:
     """Metrics and tables of all photos together, by occluder and by skin tone."""
     settings = f"photos[photos={count}]"
-    groups = {"occluded": [r for r in rows if r.occluder != "none"], "unoccluded": [r for r in rows if r.occluder == "none"],
-              "overall": rows}  # fmt: skip
+    groups = {
+        "occluded": [r for r in rows if r.occluder != "none"],
+        "unoccluded": [r for r in rows if r.occluder == "none"],
+        "overall": rows,
+    }
     groups |= {name: [r for r in rows if r.occluder == name] for name in sorted({r.occluder for r in rows} - {"none"})}
     groups |= {f"{tone} skin": [r for r in rows if r.tone == tone] for tone in TONES}
     metrics = [Metric(f"{settings}/faces_missed", 100 * len(missed) / count, "%", "lower", 0.1, 2.0)]
@@ -141,7 +144,7 @@ def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric]
         geometry = dict(zip(MASKS, np.nanmean([r.geometry_mm for r in members], axis=0), strict=True))
         rmse = float(np.nanmean([r.rmse for r in members]))
         key = f"{settings}/{name}"
-        metrics += [Metric(f"{key}/{figure}", float(value), "share", "higher", 0.02) for figure, value in figures.items()]
+        metrics += [Metric(f"{key}/{figure}", float(v), "share", "higher", 0.02) for figure, v in figures.items()]
         metrics += [Metric(f"{key}/geometry/{mask}", float(v), "mm", "lower", 0.05) for mask, v in geometry.items()]
         metrics.append(Metric(f"{key}/rmse", rmse, "of 255", "lower", 0.05))
         table.append([name, str(len(members)), *(f"{v:.3f}" for v in figures.values()),
@@ -155,7 +158,7 @@ def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric]
     head = ["photos", "n", *FIGURES, *(f"geometry, {mask} mask (mm)" for mask in MASKS), "RMSE"]
     text = markdown(f"{settings}: the seen face inside the rendered one; geometry of visible vertices", head, table)
     text += (
-        f"No face found in {len(missed)} of {count} ({', '.join(missed) or '-'}). Median {seconds[0]:.2f} s for a mask, "
-        f"{seconds[1]:.2f} s for a fit. Correlation of uncertainty with error {told:.2f}.\n"
+        f"No face found in {len(missed)} of {count} ({', '.join(missed) or '-'}). Median {seconds[0]:.2f} s for a "
+        f"mask, {seconds[1]:.2f} s for a fit. Correlation of uncertainty with error {told:.2f}.\n"
     )
     return metrics, {"photos": text}

@@ -26,7 +26,7 @@ Contestants = dict[str, Callable[[], object]]
 
 
 def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
-    """Head model, raster, Algorithm 2, the closed form, the mesh VAE, Algorithm 2 over its latents, and whole completions."""
+    """Head model, raster, Algorithm 2 over coefficients and latents, closed form, mesh VAE, and whole completions."""
     del options
     if find_spec("torch") is None:
         console.print("speed: PyTorch is not installed, so its suite is left out; pip install '.[benchmark]' adds it.")

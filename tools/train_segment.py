@@ -121,7 +121,7 @@ def main() -> None:
         "data": f"{len(examples)} rendered photos of the training split (scenes 0 to {arguments.scenes - 1})",
         "steps": f"{STEPS} of {BATCH} pixels for each of two rounds",
         "seed": str(arguments.seed),
-        "limits": "never saw a real photo; teeth, wrinkles and make-up beyond the scenes' may pass for something in front",
+        "limits": "never saw a real photo; teeth and wrinkles may pass for something in front",
     }
     save_file(segmenter_arrays(first, "first") | segmenter_arrays(second, "again"), arguments.out, card)
 
