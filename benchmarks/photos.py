@@ -129,6 +129,12 @@ def rerendered_rmse(fitted: Fit, scene: Scene, seen: Observation, problem: FitPr
     return 255.0 * float(np.sqrt((difference**2).mean())) if shown.any() else float("nan")
 
 
+def known_mean(values: list[float]) -> float:
+    """Mean of what was measured; NaN where nothing was."""
+    known = np.asarray(values)[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
 def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric], dict[str, str]]:
     """Metrics and tables of all photos together, by occluder and by skin tone."""
     settings = f"photos[photos={count}]"
@@ -145,11 +151,11 @@ def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric]
         if not members:
             continue
         figures = dict(zip(FIGURES, np.mean([r.mask for r in members], axis=0), strict=True))
-        geometry = dict(zip(MASKS, np.nanmean([r.geometry_mm for r in members], axis=0), strict=True))
-        rmse = float(np.nanmean([r.rmse for r in members]))
+        geometry = {mask: known_mean([r.geometry_mm[i] for r in members]) for i, mask in enumerate(MASKS)}
+        rmse = known_mean([r.rmse for r in members])
         key = f"{settings}/{name}"
         metrics += [Metric(f"{key}/{figure}", float(v), "share", "higher", 0.02) for figure, v in figures.items()]
-        metrics += [Metric(f"{key}/geometry/{mask}", float(v), "mm", "lower", 0.05) for mask, v in geometry.items()]
+        metrics += [Metric(f"{key}/geometry/{mask}", v, "mm", "lower", 0.05) for mask, v in geometry.items()]
         metrics.append(Metric(f"{key}/rmse", rmse, "of 255", "lower", 0.05))
         table.append([name, str(len(members)), *(f"{v:.3f}" for v in figures.values()),
                       *(f"{v:.2f}" for v in geometry.values()), f"{rmse:.1f}"])  # fmt: skip

@@ -156,7 +156,7 @@ def check(name: str, options: Options) -> Suite:
     for occluder in options.occluders:
         check_region(occluder)
         if occluder in ("none", "auto"):
-            raise InputError("Experiments need a named region, so that every method has the same one hidden.")
+            raise InputError("Without an occluder that is known nothing can be compared; name a region.")
     for setting in options.settings:
         if setting not in SETTINGS:
             raise InputError(f"There is no setting '{setting}'{nearest(setting, SETTINGS)}.")

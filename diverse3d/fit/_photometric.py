@@ -250,11 +250,16 @@ def _robust_colours(
         near = jnp.exp(-0.5 * jnp.sum((points_m[:, :2] - centre[None, :]) ** 2, axis=1) / _PART_M**2)
         colours = (jnp.zeros_like(at.albedo), jnp.zeros_like(at.light))
         root = jnp.sqrt(weights.photometric * share * near / jnp.maximum(jnp.sum(share * near), 1e-6))
-        for _ in range(_JUDGEMENTS):
-            colours = _fit_colours(surface, normals, seen, root, colours, weights).value
-            off = colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1])) - seen
-            root = _robust_root(off, share, weights)
-        square = jnp.sum(off**2, axis=1) / _FACE_SD**2
+
+        def again(so_far: tuple[Colours, Array], _: None) -> tuple[tuple[Colours, Array], None]:
+            better = _fit_colours(surface, normals, seen, so_far[1], so_far[0], weights).value
+            return (better, _robust_root(differences(better), share, weights)), None
+
+        def differences(colours: Colours) -> Float[Array, "P 3"]:
+            return colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1])) - seen
+
+        (colours, _), _ = jax.lax.scan(again, (colours, root), None, length=_JUDGEMENTS)
+        square = jnp.sum(differences(colours) ** 2, axis=1) / _FACE_SD**2
         face = jnp.exp(-0.5 * square) / (2 * np.pi * _FACE_SD**2) ** 1.5
         likely = jnp.sum(share * jnp.log(0.5 * face + 0.5)) / jnp.maximum(jnp.sum(share), 1.0)
         return _INDEPENDENT * likely - 0.5 * (jnp.sum(colours[0] ** 2) + jnp.sum(colours[1] ** 2)), colours
