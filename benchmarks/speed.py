@@ -26,20 +26,20 @@ Contestants = dict[str, Callable[[], object]]
 
 
 def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
-    """Head model, Algorithm 2, the closed form, the mesh VAE, Algorithm 2 over its latents, and whole completions."""
+    """Head model, raster, Algorithm 2 over coefficients and latents, closed form, mesh VAE, and whole completions."""
     del options
     if find_spec("torch") is None:
         console.print("speed: PyTorch is not installed, so its suite is left out; pip install '.[benchmark]' adds it.")
         return [], {}
     import torch
 
-    from . import _speed_completion, _speed_head, _speed_meshvae, _speed_vae_dpp
+    from . import _speed_completion, _speed_head, _speed_meshvae, _speed_raster, _speed_vae_dpp
 
     torch.set_num_threads(THREADS)
     keep_freed_memory()
     metrics: list[Metric] = []
     rows: list[list[str]] = []
-    suites = _speed_head, _speed_completion, _speed_meshvae, _speed_vae_dpp
+    suites = _speed_head, _speed_raster, _speed_completion, _speed_meshvae, _speed_vae_dpp
     for name, contestants in chain.from_iterable(suite.cases() for suite in suites):
         console.print(f"speed: {name}", markup=False)
         add(metrics, rows, name, interleave(contestants))

@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from . import diversify, observe, show
 from ._errors import InputError
@@ -18,12 +19,15 @@ from .fit import Fit, FitConfig, FitProblem, NoiseModel, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
 from .observe import Observation
-from .show import Run, Stages
+from .segment import find_occluder
+from .show import Run, Stages, check_target, textures
 
 
 class Result(Completions):
     """N plausible heads for one occluded face, with how they were made; they can be measured and saved."""
 
+    head: HeadModel
+    """The head that it was made with."""
     run: Run = eqx.field(static=True)
     """Settings, key and head, as `run.json` records them."""
 
@@ -34,12 +38,28 @@ class Result(Completions):
         """
         return show.metrics_of(self, truth)
 
-    def save(self, directory: str | os.PathLike[str], *, force: bool = False) -> Path:
+    def save(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        light: Literal["kept", "removed"] = "kept",
+        stages: Stages | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Path:
         """Write everything into a folder, which appears whole or not at all, and return its path.
 
-        Raises `InputError` when the folder can't be written or holds something (`force` replaces an older result).
+        Where a photo gives a texture, meshes carry it, with the photo's light `kept` on it or `removed`. `stages` is
+        told of each stage, `options` are further facts for the record. Raises `InputError` when the folder can't be
+        written or holds something (`force` replaces an older result).
         """
-        return show.save(self, directory, force=force, run=self.run)
+        stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
+        skins = None
+        if self.seen.photo is not None and self.fit.appearance is not None:
+            check_target(directory, force=force)
+            with stages("draw"):
+                skins = textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
+        return show.save(self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins)
 
 
 class Interpolation(HeadPath):
@@ -105,7 +125,9 @@ def complete(
         head.head, key=key, n=n, method=method, noise=made.noise if isinstance(noise, NoiseModel) else noise,
         fit_config=fit_config, config=config, stages=stages,
     )  # fmt: skip
-    return Result(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)}, run=run)
+    return Result(
+        **{field.name: getattr(made, field.name) for field in dataclasses.fields(made)}, head=head.head, run=run
+    )
 
 
 def interpolate(
@@ -139,6 +161,35 @@ def interpolate(
 def fit(seen: Observation, head: HeadModel | FitProblem | None = None, config: FitConfig | None = None) -> Fit:
     """The single best head for an observation; see `diverse3d.fit.fit`. `head` None is the embedded one."""
     return fit_observation(seen, load_head() if head is None else head, config)
+
+
+def observe_photo(
+    photo: str | Path | UInt8[np.ndarray, "H W 3"],
+    *,
+    mask: str | Path | Bool[np.ndarray, "H W"] | None = None,
+    occlude: str | None = None,
+    key: PRNGKeyArray | None = None,
+    head: HeadModel | FitProblem | None = None,
+) -> Observation:
+    """Observation from a photo: its largest face, 468 landmarks, and what hides them.
+
+    `mask` (a picture whose white hides, or bool [H,W]) says where something hides the face; `occlude` names a region of
+    `REGIONS` to paint over (drawn by `key`), `auto` to find what hides the face in the photo itself, or `none`. Without
+    either, it is `auto`, unless `head` (None: the embedded one) has no albedo to tell by. Raises `InputError` for
+    unreadable pictures, no face, an unknown region, or `auto` with a mask or with a head that can't be told by.
+    """
+    wish = occlude or ("auto" if mask is None else "none")
+    if wish != "auto":
+        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key)
+    if mask is not None:
+        raise InputError("A mask was given, and finding one was asked for too; choose either.")
+    seen = observe.observe_photo(photo)
+    assert seen.photo is not None, "a photo was read"
+    problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
+    if occlude is None and (problem.landmarks is None or problem.pixels is None):
+        return seen
+    found = find_occluder(seen.photo, problem)
+    return observe.with_mask(seen, found.hidden, probability=found.probability, certainty=found.certainty)
 
 
 def observe_mesh(

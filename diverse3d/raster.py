@@ -35,10 +35,37 @@ def rasterise(
 
     `points_px` has x right and y down with pixel centres at +0.5; larger `nearness` is nearer. The host lists every
     pixel of every triangle's bounding box, so that a large triangle leaves no hole and a small one costs little; the
-    list is padded to a power of two, so that few shapes are ever compiled.
+    list is padded to a power of two, so that few shapes are ever compiled. Derivatives go through `reweighed`.
     """
     face, pixel = _candidates(np.asarray(points_px), np.asarray(faces), height, width)
     return _resolve(points_px, nearness, faces, jnp.asarray(face), jnp.asarray(pixel), height=height, width=width)
+
+
+def reweighed(
+    fragments: Fragments, points_px: Float[Array, "V 2"], nearness: Float[Array, " V"], faces: Int[Array, "F 3"]
+) -> Fragments:
+    """The same triangle at every pixel with weights and nearness as the points have them now.
+
+    This is what derivatives go through: which triangle a pixel sees carries none, where it lies in it does. Points may
+    have moved a little since `fragments` were made.
+    """
+    height, width = fragments.face.shape
+    seen = fragments.face.reshape(-1)
+    corners = faces[jnp.maximum(seen, 0)]
+    centres = _centres(jnp.arange(height * width, dtype=jnp.int32), width, points_px.dtype)
+    weights = _barycentric(points_px[corners], centres)
+    inside = (seen >= 0)[:, None]
+    weights = jnp.where(inside, weights, jnp.zeros_like(weights))
+    near = jnp.where(inside[:, 0], jnp.sum(weights * nearness[corners], axis=1), -jnp.inf)
+    return Fragments(fragments.face, weights.reshape(height, width, 3), near.reshape(height, width))
+
+
+def interpolate(
+    fragments: Fragments, values: Float[Array, "V C"], faces: Int[Array, "F 3"]
+) -> Float[Array, "H W C"]:
+    """Any attribute of the vertices at every pixel; zero where there is no triangle."""
+    corners = values[faces[jnp.maximum(fragments.face, 0)]]
+    return jnp.einsum("hwk,hwkc->hwc", fragments.barycentric, corners)
 
 
 def _candidates(

@@ -222,7 +222,7 @@ def bad(tmp_path_factory) -> Path:
 
 
 METHODS_SAID = "The choices are: map, posterior, posterior-dpp, posterior-cover, global-dpp, "
-REGIONS_SAID = "The choices are: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random, none."
+REGIONS_SAID = "The choices are: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random, auto, none."
 REFUSALS = {
     "no such file": (["{bad}/none.png"], "There is no file {bad}/none.png."),
     "not an image": (
@@ -237,7 +237,10 @@ REFUSALS = {
         ["{photo}", "--occlude", "moth"],
         f"There is no region 'moth'; did you mean 'mouth'? {REGIONS_SAID}",
     ),
-    "automatic region": (["{photo}", "--occlude", "auto"], "Finding the occluder in the photo itself ('auto') is not"),
+    "a mask twice": (
+        ["{photo}", "--occlude", "auto", "--mask", "{bad}/strip.png"],
+        "--mask says what hides the face, and --occlude auto looks for it; give one of them.",
+    ),
     "unknown method": (
         ["{photo}", "--method", "posterior-dp"],
         f"There is no method 'posterior-dp'; did you mean 'posterior-dpp'? {METHODS_SAID}",
@@ -251,7 +254,7 @@ REFUSALS = {
     ),
     "region on a mesh": (
         ["{bad}/box.ply", "--occlude", "mouth"],
-        "--occlude paints photos, and {bad}/box.ply is a mesh; mark its hidden vertices with --mask.",
+        "--occlude is for photos; {bad}/box.ply is a mesh: mark its hidden vertices with --mask.",
     ),
     "other topology": (["{bad}/box.ply"], "box.ply has 8 vertices, but the head 'small' has {count}: the mesh must be"),
     "no faces": (["{bad}/points.obj"], "{bad}/points.obj "),
@@ -308,7 +311,7 @@ def test_output_folder_that_may_not_be_written(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("stop", ["interrupt", "terminate", "crash"])
 def test_a_run_that_is_stopped_leaves_what_was_there(stop, partial_mesh, quick, tmp_path, monkeypatch, capsys):
-    def stopping(*_):
+    def stopping(*_, **__):
         if stop == "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
         raise KeyboardInterrupt if stop == "interrupt" else RuntimeError("out of luck\nand more")

@@ -55,7 +55,7 @@ def test_the_file_is_small_says_where_it_comes_from_and_loads():
         metadata = file.metadata()
     assert metadata["licence"] == "CC0-1.0" and metadata["source_sha256"] == _source.WHEEL_SHA256
     notice = (ASSETS / "NOTICE-head.md").read_text(encoding="utf-8")
-    for name in ("head.safetensors", "population.safetensors"):
+    for name in ("head.safetensors", "population.safetensors", "albedo.safetensors"):
         assert hashlib.sha256((ASSETS / name).read_bytes()).hexdigest() in notice
     head = load_head()
     assert head.template_m.shape[0] == head.skinning_weights.shape[0]

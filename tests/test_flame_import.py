@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import struct
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flame_files import Python2, object_npy, official_pickle, shared_flame, small_flame
@@ -13,6 +14,7 @@ from diverse3d._errors import InputError
 from diverse3d.cli import main
 from diverse3d.head import head_metadata, load_head
 from diverse3d.head.flame import import_flame, write_head
+from diverse3d.show._colour import linear_from_srgb
 
 TINY = tiny_arrays()
 FACES, VERTICES = len(TINY["faces"]), len(TINY["template"])
@@ -337,6 +339,12 @@ def test_texture(file, model, rng, tmp_path):
     np.testing.assert_array_equal(arrays["colours"], mean[row, column, ::-1].astype(np.uint8))
     made = arrays["albedo_basis"].astype(float) * arrays["albedo_scale"][:, None, None]
     np.testing.assert_allclose(made, basis[row, column, ::-1].transpose(2, 0, 1) / 255, atol=1e-4)
+    head = load_head(write(import_flame(file, texture=path), tmp_path))
+    assert head.albedo is not None and head.albedo.n_components == 5
+    # The mean in linear light is the picture's, at the vertices.
+    np.testing.assert_allclose(
+        head.albedo(jnp.zeros(5)), linear_from_srgb(mean[row, column, ::-1]).clip(1e-4), rtol=1e-5, atol=1e-7
+    )
     for change, match in (
         ({"vt": None}, "holds no array 'vt'"),
         ({"mean": mean[0]}, "'mean' has shape"),

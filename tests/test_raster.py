@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
-from helpers import as_float32, ellipsoid, rotation_about
+from helpers import as_float32, check_derivatives, ellipsoid, rotation_about
 
-from diverse3d.raster import facing_camera, rasterise, vertex_normals
+from diverse3d.raster import facing_camera, interpolate, rasterise, reweighed, vertex_normals
 
 
 def brute_force(points, nearness, faces, height, width):
@@ -177,3 +177,53 @@ def test_eyeballs_follow_the_same_rule(flame_head):
         assert not seen[back].any()  # in the skull: never
     for name, part in {"nose": 0.6, "forehead": 0.8}.items():
         assert seen[np.asarray(flame_head.regions[name])].mean() > part
+
+
+@pytest.fixture
+def turned_torus():
+    torus = trimesh.creation.torus(1.0, 0.4, major_sections=16, minor_sections=10)
+    vertices = torus.vertices @ rotation_about([1, 0.3, 0.2], 1.1).T
+    return jnp.asarray(vertices[:, :2] * [10, -10] + 16), jnp.asarray(vertices[:, 2]), jnp.asarray(torus.faces)
+
+
+def test_any_attribute_is_interpolated(turned_torus):
+    points, nearness, faces = turned_torus
+    seen = rasterise(points, nearness, faces, height=32, width=32)
+    inside = np.asarray(seen.face) >= 0
+    values = jnp.concatenate([points, nearness[:, None], jnp.ones((len(points), 1))], axis=1)
+    got = np.asarray(interpolate(seen, values, faces))
+    rows, columns = np.nonzero(inside)
+    np.testing.assert_allclose(got[inside][:, :2], np.stack([columns, rows], 1) + 0.5, atol=1e-9)
+    np.testing.assert_allclose(got[inside][:, 2], np.asarray(seen.nearness)[inside], atol=1e-12)
+    np.testing.assert_allclose(got[..., 3], inside, atol=1e-12)
+
+
+def test_weights_follow_moved_points_and_have_derivatives(turned_torus, rng):
+    points, nearness, faces = turned_torus
+    seen = rasterise(points, nearness, faces, height=32, width=32)
+    same = reweighed(seen, points, nearness, faces)
+    np.testing.assert_allclose(same.barycentric, seen.barycentric, atol=1e-12)
+    np.testing.assert_allclose(same.nearness, seen.nearness, atol=1e-12)
+    weight, colours = jnp.asarray(rng.normal(size=(32, 32, 3))), jnp.asarray(rng.uniform(size=(len(points), 3)))
+    inside = seen.face >= 0
+
+    def drawn(points, nearness, colours):
+        again = reweighed(seen, points, nearness, faces)
+        depth = jnp.where(inside, again.nearness, jnp.zeros_like(again.nearness))
+        return jnp.sum(weight * interpolate(again, colours, faces)) + jnp.sum(weight[..., 0] * depth)
+
+    check_derivatives(drawn, points, nearness, colours, tolerance=1e-5)
+
+
+def test_colours_have_derivatives_through_light_and_normals(turned_torus, rng):
+    from diverse3d.light import shade
+
+    points, nearness, faces = turned_torus
+    seen = rasterise(points, nearness, faces, height=32, width=32)
+    vertices = jnp.concatenate([points / 10, nearness[:, None]], axis=1)
+    albedo, light = jnp.asarray(rng.uniform(0.2, 0.8, (len(points), 3))), jnp.asarray(rng.normal(size=(9, 3)))
+
+    def picture(vertices, albedo, light):
+        return interpolate(seen, shade(albedo, vertex_normals(vertices, faces), light), faces)
+
+    check_derivatives(picture, vertices, albedo, light, tolerance=1e-5)

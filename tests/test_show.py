@@ -1,5 +1,6 @@
 """Files and pictures: exact bytes, exact vertices, true colours, and folders that appear whole or not at all."""
 
+import io
 import json
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pygltflib
 import pytest
 from helpers import ellipsoid
+from PIL import Image
 
 from diverse3d._errors import InputError
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
@@ -25,7 +27,7 @@ def glb_array(file: pygltflib.GLTF2, accessor: int) -> np.ndarray:
     """An accessor's values, read without the library's own helpers."""
     entry = file.accessors[accessor]
     dtype = {5121: np.uint8, 5125: np.uint32, 5126: np.float32}[entry.componentType]
-    width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[entry.type]
+    width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[entry.type]
     view = file.bufferViews[entry.bufferView]
     start = (view.byteOffset or 0) + (entry.byteOffset or 0)
     values = np.frombuffer(file.binary_blob(), dtype, entry.count * width, start)
@@ -254,8 +256,28 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
         np.testing.assert_array_equal(given["vertices"], np.where(visible[:, None], truth, 0))
     with pytest.raises(InputError, match="already holds a result"):
         result.save(tmp_path / "out")
+    assert_textured(result, tmp_path / "textured")
     # A sheet shows 24 heads at most: five rows, as many as 24 need.
     with_all = contact_sheet(seen, result.fit, np.asarray(result.faces), result)
     alone = contact_sheet(seen, result.fit, np.asarray(result.faces))
     assert with_all.width == alone.width == 1620
     assert (with_all.height - alone.height) // 204 == 5
+
+
+def assert_textured(result, folder):
+    """Saved with textures, every mesh has its own picture and how uncertain it is, but no vertex colours."""
+    from diverse3d.show import save
+    from diverse3d.show._texture import Textures
+
+    count = 1 + len(result.vertices)
+    pictures = (np.arange(count)[:, None, None, None] + np.zeros((8, 8, 3))).astype(np.uint8)
+    uv = np.linspace(0, 1, 2 * result.vertices.shape[1]).reshape(-1, 2)
+    save(result, folder, run=result.run, textures=Textures(uv, pictures[0], list(pictures[1:])))
+    for number, name in enumerate(("fit", "00", "01")):
+        file = pygltflib.GLTF2().load(str(folder / "meshes" / f"{name}.glb"))
+        attributes = file.meshes[0].primitives[0].attributes
+        assert attributes.COLOR_0 is None
+        np.testing.assert_allclose(glb_array(file, attributes._UNCERTAINTY)[:, 0], result.uncertainty, rtol=1e-5)
+        view = file.bufferViews[file.images[0].bufferView]
+        data = file.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
+        assert (np.asarray(Image.open(io.BytesIO(data))) == number).all()

@@ -26,8 +26,9 @@ class FitOptions(Common):
 
     mask: OptionalFile = None
     """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
-    occlude: str = "none"
-    """Region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random, or none."""
+    occlude: Annotated[str | None, arg(metavar="REGION")] = None
+    """What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing
+    does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
     solver: Literal["lm", "sgd"] = "lm"
@@ -94,6 +95,8 @@ class Complete(DiversifyOptions, FitOptions):
     missing vertices marked."""
     out: Path
     """Folder to write: it must be new, empty, or replaced with --force."""
+    light: Literal["kept", "removed"] = "kept"
+    """Whether a photo's light stays on the textures or is taken away, which leaves the colour of the skin."""
 
     def run(self) -> int:
         """Run the command and return its exit code."""

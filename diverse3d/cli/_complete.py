@@ -12,7 +12,7 @@ from ..diversify._complete import check_count
 from ..fit import FitConfig, check_noise, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head
-from ..observe import MESH_SUFFIXES, Observation, check_region, observe_mesh, observe_photo
+from ..observe import MESH_SUFFIXES, Observation, check_region, observe_mesh
 from ..show import Stages, check_target
 from ._commands import Complete, Fit, FitOptions
 from ._progress import Reporter, use_compilation_cache
@@ -47,7 +47,7 @@ def run_complete(command: Complete) -> int:
             seen, head=head, n=command.n, method=name, key=key, noise=command.noise,
             fit_config=fit_config, config=config, weights=command.weights, stages=stages,
         )  # fmt: skip
-        show.save(result, command.out, force=command.force, run=result.run, stages=stages, options=_options(command))
+        result.save(command.out, force=command.force, light=command.light, stages=stages, options=_options(command))
     made = f"{len(result.vertices)} completions by {name}"
     _finish(command, made, show.warnings_of(seen, result.fit, result), stages)
     return 0
@@ -130,15 +130,17 @@ def observe(command: Complete | Fit, head: HeadModel) -> Observation:
     if is_mesh(command):
         return observe_mesh(command.input, head=head, hidden_file=command.mask)
     # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
-    return observe_photo(command.input, mask=command.mask, occlude=command.occlude, key=seed_key(command.seed))
+    key = seed_key(command.seed)
+    return _api.observe_photo(command.input, mask=command.mask, occlude=command.occlude, key=key, head=head)
 
 
 def _check_input(command: Complete | Fit) -> None:
-    check_region(command.occlude)
-    if is_mesh(command) and command.occlude != "none":
-        raise InputError(
-            f"--occlude paints photos, and {command.input} is a mesh; mark its hidden vertices with --mask."
-        )
+    occlude = "none" if command.occlude is None else command.occlude
+    check_region(occlude)
+    if is_mesh(command) and occlude != "none":
+        raise InputError(f"--occlude is for photos; {command.input} is a mesh: mark its hidden vertices with --mask.")
+    if occlude == "auto" and command.mask is not None:
+        raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
     weights = command.weights if isinstance(command, Complete) else None
     for path in (command.input, command.mask, command.head, weights):
         if path is not None and not path.exists():

@@ -102,6 +102,7 @@ def read_result(
         method=run.method,
         noise=noise,
         weights_sha256=_weights(record),
+        head=problem.head,
         run=run,
     )
     return result, head

@@ -155,8 +155,8 @@ def check(name: str, options: Options) -> Suite:
         get_method(method)
     for occluder in options.occluders:
         check_region(occluder)
-        if occluder == "none":
-            raise InputError("Without an occluder nothing is hidden; name a region.")
+        if occluder in ("none", "auto"):
+            raise InputError("Without an occluder that is known nothing can be compared; name a region.")
     for setting in options.settings:
         if setting not in SETTINGS:
             raise InputError(f"There is no setting '{setting}'{nearest(setting, SETTINGS)}.")

@@ -15,10 +15,12 @@ from ._state import INTEROCULAR_M, Unknowns, camera_at, canonical, rotation_of
 
 
 class Weights(eqx.Module):
-    """Weights of Algorithm 1 (facts of the release; pixels, its second term, come with the photometric stage)."""
+    """Weights of Algorithm 1 (facts of the release)."""
 
     landmarks: float = eqx.field(static=True, default=5.0)
     """λ1, on squared landmark distances summed over 68 landmarks' worth of points."""
+    photometric: float = eqx.field(static=True, default=16.0)
+    """λ2, on the mean squared difference of colours, robustly, on a tone scale from 0 to 1; 0 leaves pixels out."""
     prior: float = eqx.field(static=True, default=1e-3)
     """λ3, on squared standardised coefficients."""
     closure: float = eqx.field(static=True, default=0.5)

@@ -1,4 +1,4 @@
-"""Stage 1 (papers/004, Algorithm 1, without pixels): Observation → Fit."""
+"""Stage 1 (papers/004, Algorithm 1): Observation → Fit."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from ..head import HeadModel, HeadParameters
 from ..observe import Observation, PartialMesh, Photo
 from ..raster import facing_camera
 from ._align import kabsch, rotation_vector
+from ._appearance import Appearance
 from ._costs import (
     LandmarkHead,
     PhotoTarget,
@@ -29,7 +30,10 @@ from ._costs import (
     smoothness_factor,
     vertex_cost,
 )
+from ._crop import Crop, crop_face
 from ._photo import landmark_head, photo_target, vertices_outside_mask
+from ._photometric import PhotoProblem, appearance_of, colours_first, fit_pixels, start_appearance
+from ._pixels import PixelHead, PixelUnknowns, pixel_head
 from ._state import (
     INTEROCULAR_M,
     RIGID_UNIT,
@@ -101,6 +105,8 @@ class Fit(eqx.Module):
     """A photo's fitted 68 landmarks in pixels."""
     report: FitReport
     """Residuals, steps and result code."""
+    appearance: Appearance | None = None
+    """Skin and light of a photo; None for a mesh, and for a head without albedo."""
 
     def to_world(self, vertices_m: Float[Array, "*n V 3"]) -> Float[Array, "*n V 3"]:
         """Vertices in the world frame."""
@@ -128,15 +134,19 @@ class FitProblem(eqx.Module):
     """Its landmark-carrying vertices; None where the head has no landmarks."""
     smoothness: Float[Array, "K K"]
     """Factor of the smoothness term."""
+    pixels: PixelHead | None = None
+    """Its face, to compare with pixels; None where the head has no albedo."""
 
 
 def prepare(head: HeadModel) -> FitProblem:
     """Precompute what every fit of a head needs."""
-    return FitProblem(head=head, landmarks=landmark_head(head), smoothness=smoothness_factor(head))
+    return FitProblem(
+        head=head, landmarks=landmark_head(head), smoothness=smoothness_factor(head), pixels=pixel_head(head)
+    )
 
 
 def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | None = None) -> Fit:
-    """Fit a head to an observation (papers/004, Algorithm 1 without its photometric term).
+    """Fit a head to an observation (papers/004, Algorithm 1).
 
     A rigid stage comes first, then everything together. Raises `InputError` when the head carries no landmarks and
     a photo is given.
@@ -209,18 +219,41 @@ def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget,
             smoothness_cost(unknowns, problem.smoothness, config.weights),
         ]
 
-    solution, steps = _solve(residuals, problem, config)
-    _, projected = project_landmarks(points, target, solution.value)
-    return solution, steps, canonical(problem.head, solution.value), projected
+    return _solve(residuals, problem, config)
+
+
+def start_photo(
+    photo: Photo, problem: FitProblem, config: FitConfig
+) -> tuple[PhotoProblem, Crop, PixelUnknowns, Solution[Unknowns], Int[Array, ""]]:
+    """The fit to landmarks alone, and what its refinement by pixels needs; the steps taken come last."""
+    assert problem.landmarks is not None and problem.pixels is not None, "a head with landmarks and albedo is needed"
+    target = photo_target(photo, problem.landmarks, problem.head)
+    solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness)
+    return photos, crop_face(photo, problem.head.dtype), start_appearance(photos, solution.value), solution, steps
+
+
+@eqx.filter_jit
+def _photo_result(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns):
+    _, projected = project_landmarks(points, target, unknowns)
+    return canonical(problem.head, unknowns), projected
 
 
 def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
     head = problem.head
     if problem.landmarks is None:
         raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
-    target = photo_target(photo, problem.landmarks, head)
-    solution, steps, vertices, projected = _solve_photo(problem, problem.landmarks, target, config)
-    unknowns = solution.value
+    appearance = None
+    if problem.pixels is None or config.weights.photometric == 0.0:
+        target = photo_target(photo, problem.landmarks, head)
+        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+        unknowns = solution.value
+    else:
+        photos, crop, at, solution, steps = start_photo(photo, problem, config)
+        target = photos.target
+        at = fit_pixels(photos, crop, colours_first(photos, crop, at, config.weights), config.weights)
+        unknowns, appearance = at.shape, appearance_of(at)
+    vertices, projected = _photo_result(problem, problem.landmarks, target, unknowns)
     camera = camera_at(unknowns, target.camera_start, target.interocular_px)
     turn = rotation_of(unknowns) @ target.rotation_start
     # A weak-perspective camera carries the translation: the posed head stays at its own origin.
@@ -244,6 +277,7 @@ def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
             steps=steps,
             result=solution.result,
         ),
+        appearance=appearance,
     )
 
 

@@ -1,5 +1,6 @@
 """The parametric head: linear components, skinning, regions; head files; the population it was learnt from."""
 
+from ._albedo import Albedo as Albedo
 from ._file import head_from_arrays as head_from_arrays
 from ._file import head_metadata as head_metadata
 from ._file import load_head as load_head

@@ -1,5 +1,6 @@
 """Head files: safetensors in, `HeadModel` out; the names are listed in docs/head-file.md."""
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from jax.typing import DTypeLike
 from .._errors import InputError
 from .._limits import Limits, read_bytes
 from .._safetensors import parse_safetensors
+from ._albedo import Albedo
 from ._model import HeadModel, LocalModel, SurfacePoints
 
 EMBEDDED_HEAD = Path(__file__).parents[1] / "assets" / "head.safetensors"
+EMBEDDED_ALBEDO = EMBEDDED_HEAD.with_name("albedo.safetensors")
 
 _LARGEST = 1e9
 """Numbers beyond this are none of a head's, and would overflow in single precision."""
@@ -23,15 +26,19 @@ _LARGEST = 1e9
 def load_head(path: str | Path | None = None, *, dtype: DTypeLike | None = None) -> HeadModel:
     """The embedded head, or the head file at `path`.
 
-    Arrays come in `dtype`, by default jax's default floating-point type. Raises `InputError` for anything that is
-    not a sound head file, or is beyond the limits (docs/limits.md).
+    Arrays come in `dtype`, by default jax's default floating-point type. The embedded head's albedo is a file of its
+    own, tied to it by its hash. Raises `InputError` for anything that is not a sound head file, or is beyond the limits
+    (docs/limits.md).
     """
     resolved = Path(path) if path is not None else EMBEDDED_HEAD
     arrays, metadata, digest = _read(resolved)
     try:
-        return head_from_arrays(arrays, dtype=dtype, name=metadata.get("name", resolved.stem), sha256=digest)
+        head = head_from_arrays(arrays, dtype=dtype, name=metadata.get("name", resolved.stem), sha256=digest)
     except InputError as error:
         raise InputError(f"{resolved} is not a usable head file: {error}") from None
+    if head.albedo is not None:
+        return head
+    return dataclasses.replace(head, albedo=_shipped_albedo(EMBEDDED_ALBEDO, head))
 
 
 def head_metadata(path: str | Path | None = None) -> dict[str, str]:
@@ -147,7 +154,38 @@ def head_from_arrays(
         n_expression=len(expression),
         name=name,
         sha256=sha256,
+        albedo=_albedo(arrays, count, dtype),
     )
+
+
+def _albedo(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> Albedo | None:
+    """The colour model of a head imported from FLAME's files with a texture: sRGB, as that file has it."""
+    if "albedo_mean" not in arrays:
+        return None
+    mean = _shaped(arrays, "albedo_mean", (count, 3), None)
+    return Albedo(jnp.asarray(mean, dtype), jnp.asarray(_components(arrays, "albedo", count), dtype), False)
+
+
+def _shipped_albedo(path: Path, head: HeadModel) -> Albedo | None:
+    """The colour model that comes with the package, where it was made for this head.
+
+    Component k of vertex v is `field[k, v]` times `pigment[k]`. Raises `InputError` when the file is damaged.
+    """
+    try:
+        arrays, metadata, _ = _read(path)
+        if metadata.get("head_sha256") != head.sha256:
+            return None
+        for name in ("mean", "field", "pigment"):
+            if not np.isfinite(arrays.get(name, np.nan)).all():
+                raise InputError(f"array '{name}' is missing or not finite.")
+        count = len(np.atleast_1d(arrays["pigment"]))
+        mean = _shaped(arrays, "mean", (head.n_vertices, 3), None)
+        field = _shaped(arrays, "field", (count, head.n_vertices), None)
+        pigment = _shaped(arrays, "pigment", (count, 3), None)
+    except InputError as error:
+        raise InputError(f"{path} is missing or damaged ({error}); reinstall the package.") from None
+    components = field[:, :, None] * pigment[:, None, :]
+    return Albedo(jnp.asarray(mean, head.dtype), jnp.asarray(components, head.dtype), True)
 
 
 def _components(arrays: Mapping[str, np.ndarray], kind: str, count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from ._albedo import Albedo
 from ._rotation import rotation_matrix
 
 
@@ -99,6 +100,8 @@ class HeadModel(eqx.Module):
     """What the file calls itself."""
     sha256: str = eqx.field(static=True, default="")
     """Hash of the file it was read from."""
+    albedo: Albedo | None = None
+    """How the surface's colour varies from person to person; None where a head has no such model."""
 
     @property
     def n_vertices(self) -> int:
@@ -171,12 +174,12 @@ class HeadModel(eqx.Module):
                 world.append(turn @ local[joint] + jnp.pad(shift, ((0, 0), (3, 0))))
         return jnp.stack(world)
 
-    def subset(self, vertices: np.ndarray) -> "HeadModel":
+    def subset(self, vertices: Int[Array | np.ndarray, " n"]) -> "HeadModel":
         """The same head restricted to some vertices, in the order given: landmark-only steps need a few hundred rows.
 
-        Faces, landmarks, regions and colours, which index the whole mesh, are dropped.
+        Faces, landmarks and regions, which index the whole mesh, are dropped, and so are colours and albedo.
         """
-        columns = (3 * vertices[:, None] + np.arange(3)[None, :]).reshape(-1)
+        columns = (3 * vertices[:, None] + np.arange(3, dtype=vertices.dtype)[None, :]).reshape(-1)
         return HeadModel(
             template_m=self.template_m[vertices],
             components_m=self.components_m[:, columns],

@@ -18,6 +18,10 @@ class Photo(eqx.Module):
     """Landmarks outside `hidden`; the others weigh nothing."""
     faces_found: int = eqx.field(static=True)
     """How many faces the picture shows; the largest was taken."""
+    hidden_probability: Float[np.ndarray, "H W"] | None = None
+    """Where the mask was found in the photo itself: how likely each pixel of the face is hidden, 0 beside it."""
+    certainty: float | None = eqx.field(static=True, default=None)
+    """How sure the found mask is: mean probability of the likelier answer over the face; None for a given mask."""
 
 
 class PartialMesh(eqx.Module):

@@ -1,11 +1,12 @@
 """A photo → Observation."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Bool, PRNGKeyArray, UInt8
+from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from .._errors import InputError
 from .._suggest import nearest
@@ -45,32 +46,44 @@ def observe_photo(
         if hidden.shape != rgb.shape[:2]:
             raise InputError(f"The mask has shape {hidden.shape}, the picture {rgb.shape[:2]}; they must agree.")
     check_region(occlude)
+    if occlude == "auto":
+        raise InputError("Finding the occluder needs a fitted head; call `diverse3d.observe_photo`.")
     if occlude != "none":
         key = jax.random.key(0) if key is None else key
         clean68 = observe_face(rgb).landmarks.points_px[list(IBUG68_FROM_MEDIAPIPE)]
         rgb, painted = paint_occluder(rgb, clean68, occlude, key=key)
         hidden = hidden | painted
     found = observe_face(rgb)
-    points = found.landmarks.points_px
-    column, row = np.floor(points).astype(int).T
+    seen = Photo(
+        rgb=rgb,
+        hidden=np.zeros_like(hidden),
+        landmarks_px=found.landmarks.points_px,
+        landmark_visible=np.ones(len(found.landmarks.points_px), bool),
+        faces_found=found.faces_found,
+    )
+    return with_mask(Observation(photo=seen, mesh=None, source=source, sha256=""), hidden)
+
+
+def with_mask(
+    seen: Observation,
+    hidden: Bool[np.ndarray, "H W"],
+    *,
+    probability: Float[np.ndarray, "H W"] | None = None,
+    certainty: float | None = None,
+) -> Observation:
+    """The observation of a photo with another mask; `probability` and `certainty` tell of one that was found in it."""
+    assert seen.photo is not None, "only photos have masks"
+    column, row = np.floor(seen.photo.landmarks_px).astype(int).T
     height, width = hidden.shape
     under = hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
-    return Observation(
-        photo=Photo(
-            rgb=rgb, hidden=hidden, landmarks_px=points, landmark_visible=~under, faces_found=found.faces_found
-        ),
-        mesh=None,
-        source=source,
-        sha256=hashlib.sha256(rgb.tobytes() + hidden.tobytes()).hexdigest(),
+    photo = dataclasses.replace(
+        seen.photo, hidden=hidden, landmark_visible=~under, hidden_probability=probability, certainty=certainty
     )
+    pixels = hashlib.sha256(photo.rgb.tobytes() + hidden.tobytes()).hexdigest()
+    return dataclasses.replace(seen, photo=photo, sha256=pixels)
 
 
 def check_region(occlude: str) -> None:
-    """Raise `InputError` unless `occlude` is a region of `REGIONS` or `none`."""
-    if occlude == "auto":
-        raise InputError(
-            "Finding the occluder in the photo itself ('auto') is not available yet; give --mask PNG, or a region: "
-            f"{', '.join(REGIONS)}."
-        )
-    if occlude != "none" and occlude not in REGIONS:
-        raise InputError(f"There is no region '{occlude}'{nearest(occlude, (*REGIONS, 'none'))}.")
+    """Raise `InputError` unless `occlude` is a region of `REGIONS`, `auto` or `none`."""
+    if occlude not in (*REGIONS, "auto", "none"):
+        raise InputError(f"There is no region '{occlude}'{nearest(occlude, (*REGIONS, 'auto', 'none'))}.")

@@ -22,3 +22,5 @@ from ._render import Frame as Frame
 from ._render import render_head as render_head
 from ._sheet import contact_sheet as contact_sheet
 from ._stages import Stages as Stages
+from ._texture import Textures as Textures
+from ._texture import textures as textures

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion
 
 from ..fit import Fit
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
@@ -59,6 +60,15 @@ def photo_panels(photo: Photo, fit: Fit, faces: Int[np.ndarray, "F 3"], side: in
     )
     over = shrink(light) + (1 - shrink(coverage)) * linear_from_srgb(picture)
     return [marked, Image.fromarray(srgb_from_linear(over))]
+
+
+def occluder_overlay(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
+    """The photo with what was found to hide the face tinted by its probability, and the mask outlined."""
+    assert photo.hidden_probability is not None, "the mask was found"
+    share = 0.6 * photo.hidden_probability[..., None]
+    tinted = (1 - share) * photo.rgb + share * HIDDEN_TINT
+    edge = photo.hidden ^ binary_erosion(photo.hidden, iterations=max(round(max(photo.hidden.shape) / 400), 1))
+    return np.where(edge[..., None], FITTED, tinted.round()).astype(np.uint8)
 
 
 def mesh_panels(

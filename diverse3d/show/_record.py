@@ -20,12 +20,16 @@ from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import Observation, write_png
+from ..segment import UNSURE
 from ._archive import RECORD_NAME, npz_bytes, whole_folder, write_json
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
-from ._glb import write_glb
-from ._panels import visibility_colours
+from ._glb import Skin, write_glb
+from ._panels import occluder_overlay, visibility_colours
 from ._sheet import contact_sheet
 from ._stages import Stages
+from ._texture import Textures
+
+_MOSTLY_HIDDEN = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +98,13 @@ def save(
     run: Run,
     stages: Stages | None = None,
     options: Mapping[str, Any] | None = None,
+    textures: Textures | None = None,
 ) -> Path:
     """Write completions, meshes, pictures, metrics and the record into a folder, which appears whole or not at all.
 
-    `options` are further facts for the record's configuration. Raises `InputError` when the folder can't be written or
-    holds something already (an older result is replaced with `force`).
+    `options` are further facts for the record's configuration. Meshes are coloured by how uncertain they are, or with
+    `textures` carry those, and how uncertain they are as a vertex attribute. Raises `InputError` when the folder can't
+    be written or holds something already (an older result is replaced with `force`).
     """
     stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
     faces = np.asarray(result.faces)
@@ -110,9 +116,13 @@ def save(
             (folder / "completions.npz").write_bytes(npz_bytes(completion_arrays(result)))
             colours = uncertainty_colours(result.uncertainty)
             (folder / "meshes").mkdir()
-            write_glb(folder / "meshes" / "fit.glb", np.asarray(result.fit_vertices), faces, colours)
-            for index, vertices in enumerate(np.asarray(result.vertices)):
-                write_glb(folder / "meshes" / f"{index:02d}.glb", vertices, faces, colours)
+            heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
+            pictures = [None] * len(heads) if textures is None else [textures.fit, *textures.heads]
+            for (name, vertices), picture in zip(heads, pictures, strict=True):
+                skin = None
+                if textures is not None and picture is not None:
+                    skin = Skin(textures.uv, picture, result.uncertainty)
+                write_glb(folder / "meshes" / f"{name}.glb", np.asarray(vertices), faces, colours, skin=skin)
             _write_input(folder, result.seen, result.held)
             values = metrics_of(result)
             write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
@@ -184,6 +194,15 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
     notes = []
     if seen.photo is not None and seen.photo.faces_found > 1:
         notes.append(f"The picture shows {seen.photo.faces_found} faces; the largest was taken.")
+    if seen.photo is not None and seen.photo.certainty is not None and seen.photo.hidden_probability is not None:
+        share = np.sum(seen.photo.hidden) / max(int(np.sum(seen.photo.hidden_probability > 0)), 1)
+        if seen.photo.certainty < UNSURE:
+            notes.append(
+                f"What hides the face was found with little certainty ({100 * seen.photo.certainty:.0f} %); look at "
+                "occluder.png, and give --mask PNG if it is wrong."
+            )
+        if share > _MOSTLY_HIDDEN:
+            notes.append(f"Some {100 * share:.0f} % of the face seems hidden; the fit rests on little.")
     visible = np.asarray(fit.visible)
     if not visible.any():
         notes.append("Nothing is visible: the completions are samples of the prior.")
@@ -204,6 +223,8 @@ def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
     if seen.photo is not None:
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
+        if seen.photo.hidden_probability is not None:
+            write_png(folder / "occluder.png", occluder_overlay(seen.photo))
     if seen.mesh is not None:
         arrays = {
             "vertices": seen.mesh.vertices_m,
@@ -240,6 +261,11 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         table["camera"] = {"model": "weak perspective", **camera}
     if seen.photo is not None:
         table["faces_found"] = seen.photo.faces_found
+        table["occluder"] = {
+            "found": seen.photo.certainty is not None,
+            "certainty": seen.photo.certainty,
+            "hidden_landmarks": np.flatnonzero(~seen.photo.landmark_visible),
+        }
     return table
 
 

@@ -13,11 +13,9 @@ MOUTH, LID, SCALP = (92, 36, 34), (196, 132, 118), (200, 158, 134)
 def build_colours(source: Source, mesh: HeadMesh, template: np.ndarray) -> np.ndarray:
     """sRGB colours, uint8 [V, 3]."""
     colours = np.tile(np.array(SKIN, np.float64), (len(template), 1))
-    x, y, z = template.T
     centre = template[mesh.left_eye].mean(axis=0)
-    cheek = np.exp(-(((np.abs(x) - 0.038) / 0.018) ** 2 + ((y - centre[1] + 0.045) / 0.018) ** 2)) * (z > 0)
-    _paint(colours, 0.6 * cheek, CHEEK)
-    _paint(colours, 0.8 * np.clip((y - centre[1] - 0.065) / 0.02, 0, 1), SCALP)
+    _paint(colours, _cheek(template, centre), CHEEK)
+    _paint(colours, 0.8 * np.clip((template[:, 1] - centre[1] - 0.065) / 0.02, 0, 1), SCALP)
     _paint(colours, _brow(template, centre), BROW)
     for name, colour in (("eyelids", LID), ("lips", LIPS), ("inside-mouth", MOUTH)):
         painted = mesh.cut(source.mask(name))
@@ -29,6 +27,12 @@ def build_colours(source: Source, mesh: HeadMesh, template: np.ndarray) -> np.nd
 
 def _paint(colours: np.ndarray, amount: np.ndarray, colour: tuple[int, int, int]) -> None:
     colours += np.clip(amount, 0, 1)[:, None] * (np.array(colour) - colours)
+
+
+def _cheek(template: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Round, soft spots below the eyes."""
+    x, y, z = template.T
+    return 0.6 * np.exp(-(((np.abs(x) - 0.038) / 0.018) ** 2 + ((y - centre[1] + 0.045) / 0.018) ** 2)) * (z > 0)
 
 
 def _brow(template: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -1,0 +1,174 @@
+"""Suite `photos`: rendered photos of the test split, whose occluders, landmarks and geometry are known."""
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from diverse3d import InputError
+from diverse3d.fit import Fit, FitProblem, crop_face, fit, prepare, render_face
+from diverse3d.head import load_head
+from diverse3d.observe import Observation, observe_photo, with_mask
+from diverse3d.scenes import OCCLUDERS, Scene, scenes
+from diverse3d.segment import FoundOccluder, find_occluder
+
+from ._backgrounds import shipped_photos
+from ._metric import Metric
+from ._report import markdown
+
+if TYPE_CHECKING:
+    from .__main__ import Options
+
+FIGURES = ("accuracy", "precision", "recall", "f1")
+MASKS = ("true", "found", "none")
+TONES = ("light", "medium", "dark")
+FITTED_ROUND = 3
+"""Every third round of occluders is fitted too, with three masks; masks alone are found in all photos."""
+
+_TONE_LIMITS = (-0.6, 0.9)
+
+
+class Row(NamedTuple):
+    """What was measured on one photo."""
+
+    occluder: str
+    tone: str
+    mask: tuple[float, ...]
+    """`FIGURES` of the seen face inside the rendered one, as papers/003 counts them."""
+    certainty: float
+    geometry_mm: tuple[float, ...]
+    """RMS distance of truly visible face vertices, placed by a similarity, for each of `MASKS`."""
+    rmse: float
+    """Of the re-rendered image inside the visible face, 0 to 255."""
+    seconds_mask: float
+    seconds_fit: float
+
+
+def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+    """Masks found in photos, and what they are worth to the fit; by occluder and by skin tone."""
+    problem = prepare(load_head())
+    rows: list[Row] = []
+    missed: list[str] = []
+    drawn = scenes("test", options.heads, head=problem.head, backgrounds=shipped_photos())
+    for index, scene in enumerate(track(drawn, "photos", total=options.heads, console=console)):
+        try:
+            seen = observe_photo(scene.rgb)
+        except InputError:
+            missed.append(scene.occluder)
+            continue
+        if not rows:
+            measure(scene, seen, problem, fits=True)  # compiles
+        # Whole rounds of occluders, so that each is fitted equally often.
+        rows.append(measure(scene, seen, problem, fits=index // len(OCCLUDERS) % FITTED_ROUND == 0))
+    return report(rows, missed, options.heads)
+
+
+def measure(scene: Scene, seen: Observation, problem: FitProblem, *, fits: bool) -> Row:
+    """One photo: its mask, and where `fits`, the fit with the true mask, the found one and none (else NaN)."""
+    assert seen.photo is not None
+    start = time.perf_counter()
+    found = find_occluder(seen.photo, problem)
+    between = time.perf_counter()
+    masks = (scene.hidden, found.hidden, np.zeros_like(found.hidden)) if fits else ()
+    fitted = [jax.block_until_ready(fit(with_mask(seen, mask), problem)) for mask in masks]
+    end = time.perf_counter()
+    return Row(
+        occluder=scene.occluder,
+        tone=TONES[int(np.searchsorted(_TONE_LIMITS, scene.melanin))],
+        mask=mask_figures(found, scene),
+        certainty=found.certainty,
+        geometry_mm=tuple(geometry_error_mm(one, scene, problem) for one in fitted) or (np.nan,) * len(MASKS),
+        rmse=rerendered_rmse(fitted[1], scene, seen, problem) if fits else np.nan,
+        seconds_mask=between - start,
+        seconds_fit=(end - between) / len(MASKS) if fits else np.nan,
+    )
+
+
+def mask_figures(found: FoundOccluder, scene: Scene) -> tuple[float, ...]:
+    """Accuracy, precision, recall and F1 of "this is the face, and seen" inside the rendered face."""
+    said, true = ~found.hidden[found.face], (scene.face & ~scene.hidden)[found.face]
+    both = float((said & true).sum())
+    precision, recall = both / max(said.sum(), 1), both / max(true.sum(), 1)
+    return (
+        float((said == true).mean()),
+        precision,
+        recall,
+        2 * precision * recall / max(precision + recall, 1e-9),
+    )
+
+
+def geometry_error_mm(fitted: Fit, scene: Scene, problem: FitProblem) -> float:
+    """RMS distance of visible face vertices from the truth; a photo tells no size or depth: a similarity is free."""
+    chosen = np.asarray(problem.head.regions["face"])
+    chosen = chosen[scene.visible[chosen]]
+    made = np.asarray(fitted.to_world(fitted.vertices_m), np.float64)[chosen]
+    true = np.asarray(scene.vertices_m, np.float64)[chosen]
+    if len(chosen) < 10:
+        return float("nan")
+    made, true = made - made.mean(0), true - true.mean(0)
+    u, values, vt = np.linalg.svd(made.T @ true)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = float((values * signs).sum() / (made**2).sum())
+    off = scale * made @ (u * signs) @ vt - true
+    return 1e3 * float(np.sqrt((off**2).sum(1).mean()))
+
+
+def rerendered_rmse(fitted: Fit, scene: Scene, seen: Observation, problem: FitProblem) -> float:
+    """RMS difference of the fitted face's picture and the photo, sRGB from 0 to 255, where the face is truly seen."""
+    assert seen.photo is not None and problem.pixels is not None
+    assert fitted.appearance is not None and fitted.camera is not None
+    crop = crop_face(with_mask(seen, ~(scene.face & ~scene.hidden)).photo, problem.head.dtype)
+    posed = fitted.to_world(fitted.vertices_m)[problem.pixels.kept]
+    picture = render_face(problem.pixels, crop, posed, fitted.camera, fitted.appearance)
+    shown = np.asarray(picture.inside) & (np.asarray(crop.weight) > 0)
+    difference = np.asarray(jnp.clip(picture.tone, 0, 1) - crop.tone, np.float64)[shown]
+    return 255.0 * float(np.sqrt((difference**2).mean())) if shown.any() else float("nan")
+
+
+def known_mean(values: list[float]) -> float:
+    """Mean of what was measured; NaN where nothing was."""
+    known = np.asarray(values)[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric], dict[str, str]]:
+    """Metrics and tables of all photos together, by occluder and by skin tone."""
+    settings = f"photos[photos={count}]"
+    groups = {
+        "occluded": [r for r in rows if r.occluder != "none"],
+        "unoccluded": [r for r in rows if r.occluder == "none"],
+        "overall": rows,
+    }
+    groups |= {name: [r for r in rows if r.occluder == name] for name in sorted({r.occluder for r in rows} - {"none"})}
+    groups |= {f"{tone} skin": [r for r in rows if r.tone == tone] for tone in TONES}
+    metrics = [Metric(f"{settings}/faces_missed", 100 * len(missed) / count, "%", "lower", 0.1, 2.0)]
+    table = []
+    for name, members in groups.items():
+        if not members:
+            continue
+        figures = dict(zip(FIGURES, np.mean([r.mask for r in members], axis=0), strict=True))
+        geometry = {mask: known_mean([r.geometry_mm[i] for r in members]) for i, mask in enumerate(MASKS)}
+        rmse = known_mean([r.rmse for r in members])
+        key = f"{settings}/{name}"
+        metrics += [Metric(f"{key}/{figure}", float(v), "share", "higher", 0.02) for figure, v in figures.items()]
+        metrics += [Metric(f"{key}/geometry/{mask}", v, "mm", "lower", 0.05) for mask, v in geometry.items()]
+        metrics.append(Metric(f"{key}/rmse", rmse, "of 255", "lower", 0.05))
+        table.append([name, str(len(members)), *(f"{v:.3f}" for v in figures.values()),
+                      *(f"{v:.2f}" for v in geometry.values()), f"{rmse:.1f}"])  # fmt: skip
+    seconds = [np.median([r.seconds_mask for r in rows]), np.nanmedian([r.seconds_fit for r in rows])]
+    for name, value in zip(("mask", "fit"), seconds, strict=True):
+        metrics.append(Metric(f"{settings}/seconds/{name}", float(value), "s", "lower", 2.0, 0.5))
+    wrong = np.array([1 - r.mask[0] for r in rows])
+    told = float(np.corrcoef(wrong, [1 - r.certainty for r in rows])[0, 1]) if len(rows) > 2 else float("nan")
+    metrics.append(Metric(f"{settings}/certainty_correlation", told, "correlation", "higher", 0.0, 0.1))
+    head = ["photos", "n", *FIGURES, *(f"geometry, {mask} mask (mm)" for mask in MASKS), "RMSE"]
+    text = markdown(f"{settings}: the seen face inside the rendered one; geometry of visible vertices", head, table)
+    text += (
+        f"No face found in {len(missed)} of {count} ({', '.join(missed) or '-'}). Median {seconds[0]:.2f} s for a "
+        f"mask, {seconds[1]:.2f} s for a fit. Correlation of uncertainty with error {told:.2f}.\n"
+    )
+    return metrics, {"photos": text}

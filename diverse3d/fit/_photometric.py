@@ -1,0 +1,282 @@
+"""Algorithm 1 with its photometric term: landmarks, pixels and prior together, from coarse to fine."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from .._optimise import Solution, least_squares
+from ..camera import WeakPerspective
+from ..head import SurfacePoints
+from ..raster import Fragments, interpolate, vertex_normals
+from ._appearance import Appearance
+from ._costs import (
+    LandmarkHead,
+    PhotoTarget,
+    Weights,
+    closure_cost,
+    landmark_cost,
+    prior_cost,
+    project_landmarks,
+    smoothness_cost,
+)
+from ._crop import Crop, blurred, sample
+from ._pixels import (
+    Patches,
+    PixelHead,
+    PixelUnknowns,
+    colours_at,
+    light_of,
+    look,
+    patches,
+    photometric_residuals,
+    posed_surface,
+    spread_points,
+)
+from ._state import INTEROCULAR_M, Unknowns, camera_at, rotation_of
+
+ROBUST_SCALE = 0.12
+"""Difference on the tone scale from which on a pixel counts less (Geman–McClure)."""
+
+_ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (1.0, True))
+"""Blur in pixels of the crop, and whether the shape moves too."""
+
+_STEPS = 4
+
+_STARTS, _JUDGEMENTS, _PART_M = 9, 3, 0.02
+_COLOUR_STEPS, _SOFT_PX, _EVERY = 8, 2.0, 4
+_FACE_SD = 0.07
+_INDEPENDENT = 200.0
+"""How many independent looks all the points together are worth: neighbours say the same."""
+
+Colours = tuple[Float[Array, " A"], Float[Array, "9 3"]]
+"""Albedo coefficients and the unknowns of the light."""
+
+
+class PhotoProblem(NamedTuple):
+    """All that one photo's fit works with."""
+
+    landmarks: LandmarkHead
+    """The landmark-carrying vertices."""
+    pixels: PixelHead
+    """The face."""
+    target: PhotoTarget
+    """Landmarks in the photo."""
+    smoothness: Float[Array, "K K"]
+    """Factor of the smoothness term."""
+
+
+def fit_pixels(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
+    """Refine a landmark fit by the pixels of the crop that weigh something.
+
+    Which triangle each pixel sees, and which pixels count, is looked up anew at each of the rounds.
+    """
+    for sigma_px, moves in _ROUNDS:
+        points, share = points_seen(problem, crop, at)
+        at = _round(problem, points, share, blurred(crop, sigma_px), at, weights, moves=moves).value
+    return at
+
+
+def fit_colours(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
+    """Refine skin and light alone by the pixels of the crop that weigh something."""
+    points, share = points_seen(problem, crop, at)
+    return _round(problem, points, share, blurred(crop, _SOFT_PX), at, weights, moves=False).value
+
+
+def points_seen(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> tuple[SurfacePoints, Float[Array, " P"]]:
+    """Surface points that the crop shows, with their weights."""
+    posed, normals = _surface(problem, at.shape)
+    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
+    return spread_points(problem.pixels, look(problem.pixels, posed, camera), normals, np.asarray(crop.weight))
+
+
+def start_appearance(problem: PhotoProblem, shape: Unknowns) -> PixelUnknowns:
+    """The most likely skin and light on a given shape."""
+    dtype = shape.z.dtype
+    return PixelUnknowns(
+        shape=shape,
+        albedo=jnp.zeros(problem.pixels.albedo.n_components, dtype),
+        light=jnp.zeros((9, 3), dtype),
+    )
+
+
+def appearance_of(at: PixelUnknowns) -> Appearance:
+    """Skin and light of a fit."""
+    return Appearance(albedo=at.albedo, light=light_of(at.light))
+
+
+class Rendered(eqx.Module):
+    """What the intact face should look like in a crop."""
+
+    tone: Float[Array, "S S 3"]
+    """Colours on the tone scale; meaningless outside."""
+    inside: Bool[Array, "S S"]
+    """Pixels that the face covers."""
+    place: Float[Array, "S S 3"]
+    """Position of each pixel's surface point on the mean head, in inter-ocular distances from the head's origin."""
+    facing: Float[Array, "S S"]
+    """Cosine between the normal and the direction to the camera."""
+
+
+def rendered(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> Rendered:
+    """The fitted face, drawn in the pixels of the crop."""
+    posed, _ = _surface(problem, at.shape)
+    camera = camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px)
+    return render_face(problem.pixels, crop, posed, camera, appearance_of(at))
+
+
+def render_face(
+    pixels: PixelHead, crop: Crop, posed_m: Float[Array, "n 3"], camera: WeakPerspective, appearance: Appearance
+) -> Rendered:
+    """A posed face (`PixelHead.kept` vertices, camera's frame), drawn in the pixels of the crop."""
+    return _paint(pixels, look(pixels, posed_m, crop.camera(camera)), posed_m, appearance)
+
+
+@eqx.filter_jit
+def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], appearance: Appearance) -> Rendered:
+    albedo, normal, place = (
+        interpolate(seen, values, pixels.faces)
+        for values in (
+            pixels.albedo(appearance.albedo),
+            vertex_normals(posed_m, pixels.faces),
+            pixels.head.shaped(pixels.head.prior_mean) / INTEROCULAR_M,
+        )
+    )
+    tones = colours_at(albedo.reshape(-1, 3), normal.reshape(-1, 3), appearance.light)
+    return Rendered(tone=tones.reshape(normal.shape), inside=seen.face >= 0, place=place, facing=normal[..., 2])
+
+
+@eqx.filter_jit
+def _surface(problem: PhotoProblem, shape: Unknowns) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"]]:
+    return posed_surface(problem.pixels, shape, rotation_of(shape) @ problem.target.rotation_start)
+
+
+@eqx.filter_jit
+def _round(
+    problem: PhotoProblem,
+    points: SurfacePoints,
+    share: Float[Array, " P"],
+    crop: Crop,
+    at: PixelUnknowns,
+    weights: Weights,
+    *,
+    moves: bool,
+) -> Solution[PixelUnknowns]:
+    """A few steps with the points and the robust weights held."""
+    surface = patches(problem.pixels, points, at.shape)
+    target = problem.target
+
+    def differences(unknowns: PixelUnknowns) -> Float[Array, "P 3"]:
+        camera = camera_at(unknowns.shape, target.camera_start, target.interocular_px)
+        turn = rotation_of(unknowns.shape) @ target.rotation_start
+        return photometric_residuals(surface, crop, unknowns, turn, camera)
+
+    root = _robust_root(differences(at), share, weights)
+
+    def residuals(unknowns: PixelUnknowns) -> list[Array]:
+        dense, sparse = project_landmarks(problem.landmarks, target, unknowns.shape)
+        parts = [
+            landmark_cost(dense, target, weights),
+            closure_cost(sparse, target, weights),
+            smoothness_cost(unknowns.shape, problem.smoothness, weights),
+            *prior_cost(unknowns.shape, weights),
+            root[:, None] * differences(unknowns),
+        ]
+        return [unknowns.albedo, unknowns.light, *(part / weights.prior**0.5 for part in parts)]
+
+    if moves:
+        return least_squares(residuals, at, steps=_STEPS, tolerance=1e-3)
+    points_m, normals = surface(at.shape)
+    turn = rotation_of(at.shape) @ target.rotation_start
+    camera = crop.camera(camera_at(at.shape, target.camera_start, target.interocular_px))
+    seen = sample(crop.tone, camera.project(points_m @ turn.T))
+    still = _fit_colours(surface, normals @ turn.T, seen, root, (at.albedo, at.light), weights)
+    return Solution(PixelUnknowns(at.shape, *still.value), still.loss, still.steps, still.result)
+
+
+def _robust_root(differences: Float[Array, "P 3"], share: Float[Array, " P"], weights: Weights) -> Float[Array, " P"]:
+    """Root of each point's weight: λ2 over the points, less where the difference is large (Geman–McClure)."""
+    robust = share / (1.0 + jnp.sum(differences**2, axis=1) / ROBUST_SCALE**2) ** 2
+    return jnp.sqrt(weights.photometric * robust / jnp.maximum(jnp.sum(share), 1.0))
+
+
+def _fit_colours(
+    surface: Patches,
+    normals: Float[Array, "P 3"],
+    seen: Float[Array, "P 3"],
+    root: Float[Array, " P"],
+    start: Colours,
+    weights: Weights,
+) -> Solution[Colours]:
+    """Skin and light on a surface that stays where it is."""
+
+    def residuals(colours: Colours) -> list[Array]:
+        expected = colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1]))
+        return [*colours, root[:, None] * (expected - seen) / weights.prior**0.5]
+
+    return least_squares(residuals, start, steps=_COLOUR_STEPS, tolerance=1e-2)
+
+
+def colours_first(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
+    """Skin and light that explain most of the face although any part of it may be hidden.
+
+    Each of `_STARTS` small parts of the face is taken for skin in turn and the rest is judged by it, robustly; the
+    colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
+    any colour alike (papers/003, eq. 8-9).
+    """
+    points, share = jax.tree.map(lambda leaf: leaf[::_EVERY], points_seen(problem, crop, at))
+    return _robust_colours(problem, points, share, blurred(crop, _SOFT_PX), at, weights)
+
+
+@eqx.filter_jit
+def _robust_colours(
+    problem: PhotoProblem,
+    points: SurfacePoints,
+    share: Float[Array, " P"],
+    crop: Crop,
+    at: PixelUnknowns,
+    weights: Weights,
+) -> PixelUnknowns:
+    surface = patches(problem.pixels, points, at.shape)
+    points_m, normals = surface(at.shape)
+    turn = rotation_of(at.shape) @ problem.target.rotation_start
+    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
+    seen, normals = sample(crop.tone, camera.project(points_m @ turn.T)), normals @ turn.T
+
+    def judge(centre: Float[Array, "2"]) -> tuple[Float[Array, ""], Colours]:
+        near = jnp.exp(-0.5 * jnp.sum((points_m[:, :2] - centre[None, :]) ** 2, axis=1) / _PART_M**2)
+        colours = (jnp.zeros_like(at.albedo), jnp.zeros_like(at.light))
+        root = jnp.sqrt(weights.photometric * share * near / jnp.maximum(jnp.sum(share * near), 1e-6))
+
+        def again(so_far: tuple[Colours, Array], _: None) -> tuple[tuple[Colours, Array], None]:
+            better = _fit_colours(surface, normals, seen, so_far[1], so_far[0], weights).value
+            return (better, _robust_root(differences(better), share, weights)), None
+
+        def differences(colours: Colours) -> Float[Array, "P 3"]:
+            return colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1])) - seen
+
+        (colours, _), _ = jax.lax.scan(again, (colours, root), None, length=_JUDGEMENTS)
+        square = jnp.sum(differences(colours) ** 2, axis=1) / _FACE_SD**2
+        face = jnp.exp(-0.5 * square) / (2 * np.pi * _FACE_SD**2) ** 1.5
+        likely = jnp.sum(share * jnp.log(0.5 * face + 0.5)) / jnp.maximum(jnp.sum(share), 1.0)
+        return _INDEPENDENT * likely - 0.5 * (jnp.sum(colours[0] ** 2) + jnp.sum(colours[1] ** 2)), colours
+
+    score, found = jax.vmap(judge)(_far_apart(points_m[:, :2], _STARTS))
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(score)], found)
+    return PixelUnknowns(at.shape, *best)
+
+
+def _far_apart(points: Float[Array, "P D"], count: int) -> Float[Array, "count D"]:
+    """Points of a set that lie far from each other, by farthest-point sampling from the mean."""
+
+    def add(nearest: Float[Array, " P"], _: None) -> tuple[Array, Array]:
+        chosen = points[jnp.argmax(nearest)]
+        return jnp.minimum(nearest, jnp.sum((points - chosen[None, :]) ** 2, axis=1)), chosen
+
+    first = jnp.mean(points, axis=0)
+    begin = jnp.sum((points - first[None, :]) ** 2, axis=1)
+    _, rest = jax.lax.scan(add, begin, None, length=count - 1)
+    return jnp.concatenate([first[None, :], rest])

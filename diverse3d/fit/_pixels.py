@@ -1,0 +1,186 @@
+"""The photometric term of Algorithm 1 (papers/004 §2.1): what a head, its skin and its light look like, pixel by pixel.
+
+Points are fixed on the surface between two looks at which triangle each pixel sees; in between, they move over the
+photo with the head. So ids carry no gradient, while positions, normals and colours do.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ..camera import WeakPerspective
+from ..head import Albedo, HeadModel, SurfacePoints
+from ..light import shade
+from ..raster import Fragments, rasterise, vertex_normals
+from ._crop import CROP_PX, Crop, sample, tone
+from ._state import Unknowns, canonical
+
+POINTS = 1600
+"""Surface points on which colours are compared."""
+
+_GRAZING = 0.2
+_LEVEL, _LEVEL_SD, _SHAPE_SD, _COLOUR_SD = 2.5, 0.5, 0.3, 0.08
+_FRONTAL = np.array([1.0, 0.0, 0.2, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0])
+_OPPONENT = np.array([[1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
+
+
+class PixelHead(eqx.Module):
+    """The face of a head with its eyeballs, as a head of its own."""
+
+    head: HeadModel
+    """The head restricted to those vertices."""
+    albedo: Albedo
+    """Its colours."""
+    faces: Int[Array, "F 3"]
+    """Triangles whose three corners are kept."""
+    kept: Int[Array, " n"]
+    """Which vertices of the whole head these are."""
+
+
+class PixelUnknowns(eqx.Module):
+    """What the photometric fit solves for; everything of order one, zero the most likely value."""
+
+    shape: Unknowns
+    """Shape, joints, pose and camera."""
+    albedo: Float[Array, " A"]
+    """Albedo coefficients."""
+    light: Float[Array, "9 3"]
+    """Light, in units of its prior (see `light_of`)."""
+
+
+def pixel_head(head: HeadModel) -> PixelHead | None:
+    """The part of a head that photos are compared with; None where the head has no albedo."""
+    if head.albedo is None:
+        return None
+    names = [name for name in ("face", "left_eyeball", "right_eyeball") if name in head.regions]
+    kept = np.unique(np.concatenate([np.asarray(head.regions[name]) for name in names])) if names else None
+    kept = np.arange(head.n_vertices) if kept is None else kept
+    place = np.full(head.n_vertices, -1)
+    place[kept] = np.arange(kept.size)
+    faces = place[np.asarray(head.faces)]
+    return PixelHead(
+        head=head.subset(kept),
+        albedo=head.albedo.subset(kept),
+        faces=jnp.asarray(faces[(faces >= 0).all(axis=1)], jnp.int32),
+        kept=jnp.asarray(kept, jnp.int32),
+    )
+
+
+def light_of(unknown: Float[Array, "9 3"]) -> Float[Array, "9 3"]:
+    """Light from its standardised unknowns: a column of grey and two of colour.
+
+    A priori it is white, from the front and a little from above. Its level varies most, where it comes from less, and
+    its colour least, so that light can't explain skin colour away.
+    """
+    dtype = unknown.dtype
+    grey = jnp.asarray(_FRONTAL[1:], dtype) + _SHAPE_SD * unknown[1:, 0]
+    shape = jnp.concatenate([jnp.ones(1, dtype), grey])
+    colour = unknown[:, 1:] @ jnp.asarray(_OPPONENT, dtype)
+    return _LEVEL * jnp.exp(_LEVEL_SD * unknown[0, 0]) * (shape[:, None] + _COLOUR_SD * colour)
+
+
+def posed_surface(
+    pixels: PixelHead, unknowns: Unknowns, turn: Float[Array, "3 3"]
+) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"]]:
+    """Posed vertices in metres and their unit normals."""
+    posed = canonical(pixels.head, unknowns) @ turn.T
+    return posed, vertex_normals(posed, pixels.faces)
+
+
+def colours_at(
+    albedo: Float[Array, "P 3"], normals: Float[Array, "P 3"], light: Float[Array, "9 3"]
+) -> Float[Array, "P 3"]:
+    """What surface points look like, on the tone scale; normals need not be of unit length."""
+    return tone(shade(albedo, _unit(normals), light))
+
+
+class Patches(eqx.Module):
+    """Small pieces of surface around the points that are compared: each point's triangle, on its own.
+
+    In a few steps the smooth normal moves as its triangle's own does, so that no step needs the whole mesh.
+    """
+
+    corners: HeadModel
+    """The head restricted to the corners, three a point."""
+    barycentric: Float[Array, "P 3"]
+    """Weights of the corners."""
+    albedo: Albedo
+    """Colours of the corners, three a point."""
+    bend: Float[Array, "P 3"]
+    """Smooth less flat unit normal, in the head's own frame."""
+
+    def __call__(self, unknowns: Unknowns) -> tuple[Float[Array, "P 3"], Float[Array, "P 3"]]:
+        """Points in metres and their normals, in the head's own frame."""
+        corners = canonical(self.corners, unknowns)
+        return self._mean(corners), self._flat(corners) + self.bend
+
+    def reflectance(self, coefficients: Float[Array, " A"]) -> Float[Array, "P 3"]:
+        """Albedo of the points."""
+        return self._mean(self.albedo(coefficients))
+
+    def _mean(self, values: Float[Array, "n D"]) -> Float[Array, "P D"]:
+        return jnp.einsum("pc,pcd->pd", self.barycentric, values.reshape(-1, 3, values.shape[1]))
+
+    def _flat(self, corners: Float[Array, "n 3"]) -> Float[Array, "P 3"]:
+        a, b, c = (corners.reshape(-1, 3, 3)[:, i] for i in range(3))
+        return _unit(jnp.cross(b - a, c - a))
+
+
+def patches(pixels: PixelHead, points: SurfacePoints, unknowns: Unknowns) -> Patches:
+    """The surface around points, with the smooth normals that it has now."""
+    corners = points.corners.reshape(-1)
+    found = Patches(
+        corners=pixels.head.subset(corners),
+        barycentric=points.barycentric,
+        albedo=pixels.albedo.subset(corners),
+        bend=jnp.zeros_like(points.barycentric),
+    )
+    smooth = points(vertex_normals(canonical(pixels.head, unknowns), pixels.faces))
+    return eqx.tree_at(lambda p: p.bend, found, _unit(smooth) - found(unknowns)[1])
+
+
+def _unit(vectors: Float[Array, "P 3"]) -> Float[Array, "P 3"]:
+    return vectors / jnp.sqrt(jnp.sum(vectors**2, axis=1, keepdims=True) + 1e-12)
+
+
+def photometric_residuals(
+    surface: Patches,
+    crop: Crop,
+    unknowns: PixelUnknowns,
+    turn: Float[Array, "3 3"],
+    camera: WeakPerspective,
+) -> Float[Array, "P 3"]:
+    """Expected less seen colour at surface points, on the tone scale."""
+    points, normals = surface(unknowns.shape)
+    seen = sample(crop.tone, crop.camera(camera).project(points @ turn.T))
+    albedo = surface.reflectance(unknowns.albedo)
+    return colours_at(albedo, normals @ turn.T, light_of(unknowns.light)) - seen
+
+
+def look(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
+    """Which triangle of the face each pixel of the crop sees."""
+    return rasterise(camera.project(posed_m), posed_m[:, 2], pixels.faces, height=CROP_PX, width=CROP_PX)
+
+
+def spread_points(
+    pixels: PixelHead, fragments: Fragments, normals: Float[Array, "n 3"], weight: Float[np.ndarray, "S S"]
+) -> tuple[SurfacePoints, Float[Array, " P"]]:
+    """`POINTS` surface points evenly over the face's seen pixels, and the weight of each.
+
+    Grazing ones are left out: there a pixel is next to anything.
+    """
+    face = np.asarray(fragments.face)
+    corners = np.asarray(pixels.faces)[np.maximum(face, 0)]
+    facing = (np.asarray(normals)[corners, 2] * np.asarray(fragments.barycentric)).sum(axis=2)
+    usable = np.flatnonzero((face >= 0) & (facing > _GRAZING) & (weight > 0))
+    if usable.size == 0:
+        chosen, share = np.zeros(POINTS, int), np.zeros(POINTS)
+    else:
+        chosen = usable[np.linspace(0, usable.size - 1, POINTS).round().astype(int)]
+        share = weight.reshape(-1)[chosen]
+    points = SurfacePoints(
+        jnp.asarray(corners.reshape(-1, 3)[chosen], jnp.int32),
+        jnp.asarray(fragments.barycentric.reshape(-1, 3)[jnp.asarray(chosen)]),
+    )
+    return points, jnp.asarray(share, normals.dtype)

@@ -1,0 +1,55 @@
+"""Photo → the crop beside what the intact face should look like there."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ..fit import (
+    Crop,
+    PhotoProblem,
+    PixelUnknowns,
+    Weights,
+    fit_colours,
+    rendered,
+)
+from ._features import Comparison, halved
+
+
+class State(NamedTuple):
+    """One photo on its way to a mask."""
+
+    problem: PhotoProblem
+    """The head, and the photo's landmarks."""
+    crop: Crop
+    """The photo around the face, at full weight."""
+    at: PixelUnknowns
+    """Shape, skin and light so far."""
+
+
+def compare(state: State) -> Comparison:
+    """What is seen beside what is expected."""
+    picture = rendered(state.problem, state.crop, state.at)
+    inside = np.asarray(picture.inside, np.float64)
+    share = halved(inside)
+    safe = np.maximum(share, 1e-6)[..., None]
+    face = share >= 0.5
+    # Means over the covered part of each pixel only.
+    expected = halved(np.asarray(picture.tone, np.float64) * inside[..., None]) / safe
+    place = halved(np.asarray(picture.place, np.float64) * inside[..., None]) / safe
+    facing = halved(np.asarray(picture.facing, np.float64) * inside) / safe[..., 0]
+    return Comparison(
+        seen=halved(np.asarray(state.crop.tone, np.float64)),
+        expected=np.where(face[..., None], expected, 0.0),
+        face=face & (halved(np.asarray(state.crop.weight, np.float64)) > 0.5),
+        place=np.where(face[..., None], place, 0.0),
+        facing=np.where(face, facing, 0.0),
+    )
+
+
+def recolour(state: State, seen_share: Float[np.ndarray, "S S"], weights: Weights) -> State:
+    """Skin and light by those pixels that are thought seen; the shape stays, since it is only to be compared."""
+    weight = np.repeat(np.repeat(seen_share, 2, axis=0), 2, axis=1) * np.asarray(state.crop.weight)
+    held = Crop(state.crop.tone, jnp.asarray(weight, state.crop.weight.dtype), state.crop.scale, state.crop.corner_px)
+    return state._replace(at=fit_colours(state.problem, held, state.at, weights))

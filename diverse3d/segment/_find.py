@@ -1,0 +1,102 @@
+"""What hides the face, found in the photo itself: fit and segmentation take turns (papers/003)."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from .._errors import InputError
+from ..fit import FitConfig, FitProblem, colours_first, start_photo
+from ..observe import Photo
+from ._compare import State, compare, recolour
+from ._cut import smooth_cut
+from ._features import Comparison, features
+from ._network import Segmenter, load_segmenter
+
+ROUNDS = ("first", "again")
+"""Which weights judge in each round: on the robust start, then on the fit to what was found visible."""
+
+UNSURE = 0.9
+"""Certainty under which a user is told."""
+
+_STRENGTH, _CONTRAST = 1.5, 0.1
+
+
+class FoundOccluder(eqx.Module):
+    """What hides the face of a photo."""
+
+    hidden: Bool[np.ndarray, "H W"]
+    """Pixels of the face that are hidden; nothing is said of pixels beside it."""
+    probability: Float[np.ndarray, "H W"]
+    """How likely each is hidden, 0 to 1; 0 beside the face."""
+    face: Bool[np.ndarray, "H W"]
+    """Pixels that the fitted face would cover."""
+    certainty: float = eqx.field(static=True)
+    """Mean probability of the likelier answer over the face, 0.5 to 1."""
+
+
+class Judgement(NamedTuple):
+    """One round's answer on the grid."""
+
+    pair: Comparison
+    """What was compared."""
+    odds: Float[np.ndarray, "S S"]
+    """Log odds of being hidden."""
+    hidden: Bool[np.ndarray, "S S"]
+    """The hard mask."""
+
+
+def find_occluder(photo: Photo, problem: FitProblem, config: FitConfig | None = None) -> FoundOccluder:
+    """Pixels where something hides the face (`photo.hidden` is known beforehand and stays out of it).
+
+    Raises `InputError` for a head without landmarks or albedo.
+    """
+    if problem.landmarks is None or problem.pixels is None:
+        name = problem.head.name
+        raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
+    config = FitConfig() if config is None else config
+    photos, crop, at, _, _ = start_photo(photo, problem, config)
+    state = State(photos, crop, colours_first(photos, crop, at, config.weights))
+    share, answer = None, None
+    for name in ROUNDS:
+        if share is not None:
+            state = recolour(state, 1.0 - share, config.weights)
+        answer = judge(compare(state), share, load_segmenter(name))
+        share = 1.0 / (1.0 + np.exp(-answer.odds))
+    assert answer is not None and share is not None
+    return _in_photo(photo, state, answer, np.where(answer.pair.face, share, 0.0))
+
+
+def judge(pair: Comparison, share: Float[np.ndarray, "S S"] | None, segmenter: Segmenter) -> Judgement:
+    """Log odds of every pixel of a comparison, and the hard mask."""
+    odds = np.zeros(pair.face.shape)
+    odds[pair.face] = np.asarray(segmenter(jnp.asarray(features(pair, share))), np.float64)
+    return Judgement(pair, odds, smooth_cut(odds, pair.seen, pair.face, strength=_STRENGTH, contrast=_CONTRAST))
+
+
+def _in_photo(photo: Photo, state: State, answer: Judgement, share: Float[np.ndarray, "S S"]) -> FoundOccluder:
+    """The answer on the grid, carried to the photo's pixels."""
+    height, width = photo.hidden.shape
+    side = answer.hidden.shape[0]
+    scale, corner = float(state.crop.scale), np.asarray(state.crop.corner_px, np.float64)
+    # Grid cells a photo pixel: the grid is coarser than the crop.
+    zoom = scale * side / state.crop.weight.shape[0]
+    matrix = (zoom, 0.0, -zoom * corner[0], 0.0, zoom, -zoom * corner[1])
+
+    def carried(plane: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(plane.astype(np.float32))
+        return np.asarray(
+            image.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR), np.float64
+        )
+
+    face = carried(answer.pair.face.astype(np.float32)) >= 0.5
+    likelier = np.maximum(share, 1.0 - share)[answer.pair.face]
+    return FoundOccluder(
+        hidden=face & (carried(answer.hidden) >= 0.5),
+        probability=np.clip(carried(share), 0.0, 1.0),
+        face=face,
+        certainty=float(likelier.mean()) if likelier.size else 0.5,
+    )

@@ -1,0 +1,65 @@
+"""The suite of rendered photos: its figures on cases whose answer is known."""
+
+import types
+
+import numpy as np
+import pytest
+from helpers import rotation_about
+
+from benchmarks.photos import FIGURES, MASKS, Row, geometry_error_mm, mask_figures, report
+from diverse3d.segment import FoundOccluder
+
+
+def scene_of(face, hidden):
+    return types.SimpleNamespace(face=face, hidden=hidden)
+
+
+def found_of(hidden, face):
+    return FoundOccluder(hidden=hidden, probability=hidden.astype(float), face=face, certainty=0.9)
+
+
+def test_mask_figures_count_the_seen_face_inside_the_rendered_one():
+    face = np.zeros((10, 10), bool)
+    face[:8] = True
+    hidden = np.zeros_like(face)
+    hidden[:4] = True
+    assert mask_figures(found_of(hidden, face), scene_of(face, hidden)) == (1, 1, 1, 1)
+    nothing = np.zeros_like(face)
+    accuracy, precision, recall, f1 = mask_figures(found_of(nothing, face), scene_of(face, hidden))
+    assert (accuracy, precision, recall) == (0.5, 0.5, 1) and f1 == pytest.approx(2 / 3)
+    # What lies outside the rendered face is not judged.
+    assert mask_figures(found_of(hidden, face), scene_of(face, hidden | ~face)) == (1, 1, 1, 1)
+
+
+def test_geometry_is_free_of_place_size_and_turn(tiny_head, rng):
+    true = np.asarray(tiny_head.template_m)
+    visible = rng.uniform(size=len(true)) < 0.6
+    scene = types.SimpleNamespace(visible=visible, vertices_m=true)
+    moved = 1.3 * true @ rotation_about([1, 2, 3], 0.7).T + [0.1, -0.2, 3.0]
+    problem = types.SimpleNamespace(head=tiny_head)
+
+    def error(vertices):
+        fitted = types.SimpleNamespace(vertices_m=vertices, to_world=lambda points: points)
+        return geometry_error_mm(fitted, scene, problem)
+
+    assert error(moved) < 1e-9
+    assert 0.5 < error(true + 0.001 * rng.normal(size=true.shape)) < 3
+    scene.visible[:] = False
+    assert np.isnan(error(moved))
+
+
+def test_the_report_groups_by_occluder_and_tone():
+    rows = [
+        Row("none", "light", (1, 1, 1, 1), 0.99, (2, 2, 2), 9, 1, 2),
+        Row("scarf", "dark", (0.8, 0.9, 0.7, 0.79), 0.8, (np.nan,) * 3, np.nan, 1, np.nan),
+        Row("scarf", "medium", (0.9, 0.9, 0.9, 0.9), 0.9, (3, 3.3, 4), 12, 1, 2),
+    ]
+    metrics, tables = report(rows, ["hand"], 4)
+    values = {metric.key.split("/", 1)[1]: metric.value for metric in metrics}
+    assert values["faces_missed"] == 25
+    assert values["occluded/f1"] == pytest.approx(0.845) and values["unoccluded/f1"] == 1
+    assert values["scarf/geometry/found"] == 3.3 and values["dark skin/recall"] == 0.7
+    assert values["certainty_correlation"] > 0.9
+    assert all(f"overall/{figure}" in values for figure in FIGURES)
+    assert all(f"overall/geometry/{mask}" in values for mask in MASKS)
+    assert "| scarf | 2 |" in tables["photos"] and "1 of 4 (hand)" in tables["photos"]
