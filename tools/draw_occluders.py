@@ -1,6 +1,6 @@
 """A picture for the docs: what was found to hide the bundled photo's face and rendered ones', tinted and outlined.
 
-    python tools/draw_occluders.py --out docs/occluders.png
+    python tools/draw_occluders.py --out docs/occluders.jpg
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
     columns = len(REGIONS)
     tiles = tiles[: len(tiles) // columns * columns]
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    Image.fromarray(np.concatenate(rows)).save(arguments.out)
+    Image.fromarray(np.concatenate(rows)).save(arguments.out, quality=88)
 
 
 if __name__ == "__main__":
