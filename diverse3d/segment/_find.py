@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 from PIL import Image
 
 from .._errors import InputError
@@ -72,9 +72,18 @@ def find_occluder(photo: Photo, problem: FitProblem, config: FitConfig | None = 
 
 def judge(pair: Comparison, share: Float[np.ndarray, "S S"] | None, segmenter: Segmenter) -> Judgement:
     """Log odds of every pixel of a comparison, and the hard mask."""
+    rows = features(pair, share)
+    # Padded to the whole grid, so that faces of every size run through one compiled program.
+    padded = np.zeros((pair.face.size, rows.shape[1]), np.float32)
+    padded[: len(rows)] = rows
     odds = np.zeros(pair.face.shape)
-    odds[pair.face] = np.asarray(segmenter(jnp.asarray(features(pair, share))), np.float64)
+    odds[pair.face] = np.asarray(_odds(segmenter, jnp.asarray(padded)), np.float64)[: len(rows)]
     return Judgement(pair, odds, smooth_cut(odds, pair.seen, pair.face, strength=_STRENGTH, contrast=_CONTRAST))
+
+
+@eqx.filter_jit
+def _odds(segmenter: Segmenter, rows: Float[Array, "n F"]) -> Float[Array, " n"]:
+    return segmenter(rows)
 
 
 def _in_photo(photo: Photo, state: State, answer: Judgement, share: Float[np.ndarray, "S S"]) -> FoundOccluder:
