@@ -54,7 +54,8 @@ class FitConfig(eqx.Module):
     """How stage 1 runs."""
 
     solver: Solver = eqx.field(static=True, default="lm")
-    """`lm`: Levenberg–Marquardt. `sgd`: the paper's gradient descent (lr 5e-3, half for eyeball components)."""
+    """`lm`: Levenberg–Marquardt. `sgd`: the paper's gradient descent (lr 5e-3, half for eyeball components). The rounds
+    over pixels, which come after, are Levenberg–Marquardt either way."""
     steps: int = eqx.field(static=True, default=60)
     """Budget of the solver; the rigid stage takes a fifth of it. The paper's SGD runs 2000."""
     tolerance: float = eqx.field(static=True, default=1e-2)
