@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SIDE = 224
 
+
 def cases() -> Iterator[tuple[str, "Contestants"]]:
     """One picture of the embedded head, and the gradient of its squared difference from another."""
     head = load_head(dtype=jnp.float32)

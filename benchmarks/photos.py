@@ -118,7 +118,7 @@ def geometry_error_mm(fitted: Fit, scene: Scene, problem: FitProblem) -> float:
 
 
 def rerendered_rmse(fitted: Fit, scene: Scene, seen: Observation, problem: FitProblem) -> float:
-    """RMS difference of the fitted face's picture and the photo, sRGB from 0 to 255, where the face is truly seen."""
+    """RMS difference of the fitted face's picture and the photo, on the tone scale times 255, where truly seen."""
     assert seen.photo is not None and problem.pixels is not None
     assert fitted.appearance is not None and fitted.camera is not None
     crop = crop_face(with_mask(seen, ~(scene.face & ~scene.hidden)).photo, problem.head.dtype)

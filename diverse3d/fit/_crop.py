@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from .._srgb import linear_from_srgb
 from ..camera import WeakPerspective
 from ..observe import Photo
 
@@ -56,10 +57,8 @@ def crop_face(photo: Photo, dtype: jnp.dtype) -> Crop:
     inside = cut(np.full(photo.hidden.shape, 255, np.uint8), corner, extent)
     hidden = cut(photo.hidden.astype(np.uint8) * np.uint8(255), corner, extent)
     weight = (inside > 254) & (hidden < 1)
-    value = colours.astype(np.float64) / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     return Crop(
-        tone=jnp.asarray(np.maximum(linear, _DARKEST) ** TONE, dtype),
+        tone=jnp.asarray(np.maximum(linear_from_srgb(colours), _DARKEST) ** TONE, dtype),
         weight=jnp.asarray(weight, dtype),
         scale=jnp.asarray(CROP_PX / extent, dtype),
         corner_px=jnp.asarray(corner, dtype),

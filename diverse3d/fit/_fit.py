@@ -76,7 +76,7 @@ class FitReport(eqx.Module):
     visible_rms_mm: Float[Array, ""]
     """RMS distance of visible vertices from a partial mesh's, in millimetres (zero for a photo)."""
     steps: Int[Array, ""]
-    """Steps taken, rigid stage included."""
+    """Steps taken to meet landmarks or vertices, rigid stage included; the rounds over pixels are a fixed few."""
     result: Int[Array, ""]
     """Result code of the last stage (`diverse3d.RESULT_TEXT`)."""
 

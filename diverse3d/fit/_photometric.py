@@ -89,8 +89,9 @@ def fit_colours(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: W
 def points_seen(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> tuple[SurfacePoints, Float[Array, " P"]]:
     """Surface points that the crop shows, with their weights."""
     posed, normals = _surface(problem, at.shape)
-    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
-    return spread_points(problem.pixels, look(problem.pixels, posed, camera), normals, np.asarray(crop.weight))
+    _, camera = _pose(problem, at.shape)
+    seen = look(problem.pixels, posed, crop.camera(camera))
+    return spread_points(problem.pixels, seen, normals, np.asarray(crop.weight))
 
 
 def start_appearance(problem: PhotoProblem, shape: Unknowns) -> PixelUnknowns:
@@ -124,7 +125,7 @@ class Rendered(eqx.Module):
 def rendered(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> Rendered:
     """The fitted face, drawn in the pixels of the crop."""
     posed, _ = _surface(problem, at.shape)
-    camera = camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px)
+    _, camera = _pose(problem, at.shape)
     return render_face(problem.pixels, crop, posed, camera, appearance_of(at))
 
 
@@ -151,7 +152,24 @@ def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], app
 
 @eqx.filter_jit
 def _surface(problem: PhotoProblem, shape: Unknowns) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"]]:
-    return posed_surface(problem.pixels, shape, rotation_of(shape) @ problem.target.rotation_start)
+    turn, _ = _pose(problem, shape)
+    return posed_surface(problem.pixels, shape, turn)
+
+
+def _pose(problem: PhotoProblem, shape: Unknowns) -> tuple[Float[Array, "3 3"], WeakPerspective]:
+    """Rotation from the head's own frame to the camera's, and the photo's camera."""
+    target = problem.target
+    turn = rotation_of(shape) @ target.rotation_start
+    return turn, camera_at(shape, target.camera_start, target.interocular_px)
+
+
+def _still(
+    problem: PhotoProblem, surface: Patches, crop: Crop, shape: Unknowns
+) -> tuple[Float[Array, "P 3"], Float[Array, "P 3"]]:
+    """Normals in the camera's frame and the crop's colours, of a surface that stays where it is."""
+    points, normals = surface(shape)
+    turn, camera = _pose(problem, shape)
+    return normals @ turn.T, sample(crop.tone, crop.camera(camera).project(points @ turn.T))
 
 
 @eqx.filter_jit
@@ -170,9 +188,7 @@ def _round(
     target = problem.target
 
     def differences(unknowns: PixelUnknowns) -> Float[Array, "P 3"]:
-        camera = camera_at(unknowns.shape, target.camera_start, target.interocular_px)
-        turn = rotation_of(unknowns.shape) @ target.rotation_start
-        return photometric_residuals(surface, crop, unknowns, turn, camera)
+        return photometric_residuals(surface, crop, unknowns, *_pose(problem, unknowns.shape))
 
     root = _robust_root(differences(at), share, weights)
 
@@ -189,11 +205,8 @@ def _round(
 
     if moves:
         return least_squares(residuals, at, steps=_STEPS, tolerance=1e-3)
-    points_m, normals = surface(at.shape)
-    turn = rotation_of(at.shape) @ target.rotation_start
-    camera = crop.camera(camera_at(at.shape, target.camera_start, target.interocular_px))
-    seen = sample(crop.tone, camera.project(points_m @ turn.T))
-    still = _fit_colours(surface, normals @ turn.T, seen, root, (at.albedo, at.light), weights)
+    normals, seen = _still(problem, surface, crop, at.shape)
+    still = _fit_colours(surface, normals, seen, root, (at.albedo, at.light), weights)
     return Solution(PixelUnknowns(at.shape, *still.value), still.loss, still.steps, still.result)
 
 
@@ -241,10 +254,8 @@ def _robust_colours(
     weights: Weights,
 ) -> PixelUnknowns:
     surface = patches(problem.pixels, points, at.shape)
-    points_m, normals = surface(at.shape)
-    turn = rotation_of(at.shape) @ problem.target.rotation_start
-    camera = crop.camera(camera_at(at.shape, problem.target.camera_start, problem.target.interocular_px))
-    seen, normals = sample(crop.tone, camera.project(points_m @ turn.T)), normals @ turn.T
+    points_m, _ = surface(at.shape)
+    normals, seen = _still(problem, surface, crop, at.shape)
 
     def judge(centre: Float[Array, "2"]) -> tuple[Float[Array, ""], Colours]:
         near = jnp.exp(-0.5 * jnp.sum((points_m[:, :2] - centre[None, :]) ** 2, axis=1) / _PART_M**2)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from .._srgb import linear_from_srgb
 from ..head import HeadModel
 from ..observe import inside_outline
 from ._hair import HAIRLINE_SPREAD_M, above_hairline
@@ -19,12 +20,6 @@ _IRISES = ((0.050, 0.024, 0.010), (0.032, 0.016, 0.008), (0.085, 0.047, 0.018), 
 _HAIRS = ((0.006, 0.005, 0.005), (0.014, 0.008, 0.005), (0.035, 0.018, 0.009), (0.075, 0.04, 0.018),
           (0.2, 0.125, 0.055), (0.3, 0.22, 0.12), (0.09, 0.026, 0.009), (0.25, 0.25, 0.25))  # fmt: skip
 _MELANIN_SLOPE = np.array([-0.36, -0.52, -0.68])  # log reflectance a unit of melanin, red to blue
-
-
-def linear(srgb: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
-    """Linear light of sRGB values from 0 to 255."""
-    value = np.asarray(srgb, np.float64) / 255.0
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
 class Person(NamedTuple):
@@ -102,7 +97,7 @@ def _reflectance(head: HeadModel, melanin: float, rng: np.random.Generator) -> F
     for name in ("left_eyeball", "right_eyeball"):
         if name in head.regions:
             factor[np.asarray(head.regions[name])] = 0.85
-    return np.minimum(linear(colours) * factor, 0.9).astype(np.float32)
+    return np.minimum(linear_from_srgb(colours) * factor, 0.9).astype(np.float32)
 
 
 class _Front:

@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
     face: Bool[np.ndarray, "H W"]
     """Pixels that the intact face would cover."""
     place: Float[np.ndarray, "H W 3"]
-    """Where on the mean head each pixel lies, in face widths from the nose's root or so; zero outside."""
+    """Where on the mean head each pixel lies, in inter-ocular distances from its origin; zero outside."""
     facing: Float[np.ndarray, "H W"]
     """How much the surface faces the camera, 0 to 1."""
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from .._srgb import linear_from_srgb
 from ..raster import vertex_normals
-from ._colour import linear_from_srgb
 from ._glb import MATERIAL
 
 STEP_SECONDS = 0.25

@@ -1,9 +1,11 @@
-"""Colours: sRGB ↔ linear light ↔ OKLab, and the one colour map, from certain to uncertain."""
+"""Colours: OKLab, and the one colour map, from certain to uncertain."""
 
 import functools
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from .._srgb import linear_from_srgb, srgb_from_linear
 
 UNCERTAINTY_FULL_MM = 6.0
 """Spread at which the colour map ends; the same for every result, so that pictures can be compared."""
@@ -23,19 +25,6 @@ _TO_LAB = np.array(
     [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
      [0.0259040371, 0.7827717662, -0.8086757660]]
 )  # fmt: skip
-
-
-def linear_from_srgb(colour: UInt8[np.ndarray, "*n 3"] | Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
-    """Linear light from 0 to 1 of sRGB values from 0 to 255 (IEC 61966-2-1)."""
-    value = np.asarray(colour, np.float64) / 255.0
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(light: Float[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
-    """sRGB bytes of linear light; what is out of range is clipped."""
-    light = np.clip(np.asarray(light, np.float64), 0.0, 1.0)
-    value = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(255.0 * value).astype(np.uint8)
 
 
 def oklab_from_srgb(colour: UInt8[np.ndarray, "*n 3"] | Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:

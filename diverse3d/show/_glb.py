@@ -12,8 +12,8 @@ from trimesh.exchange.gltf import export_glb
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
+from .._srgb import linear_from_srgb
 from ..raster import vertex_normals
-from ._colour import linear_from_srgb
 
 MATERIAL: dict[str, Any] = {
     "name": "skin",

@@ -11,12 +11,12 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import SuperLU, splu
 
 from .._errors import InputError
+from .._srgb import linear_from_srgb, srgb_from_linear
 from ..fit import Appearance, Fit
 from ..head import HeadModel
 from ..light import harmonics
 from ..observe import Photo
 from ..raster import rasterise, vertex_normals
-from ._colour import linear_from_srgb, srgb_from_linear
 from ._unwrap import unwrap
 
 TEXTURE_PX = 512

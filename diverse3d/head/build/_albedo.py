@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..._srgb import linear_from_srgb
 from .._file import _read, head_from_arrays
 from .._model import HeadModel
 from . import _colours as palette
@@ -176,13 +177,14 @@ def _table(template: np.ndarray, areas: Areas) -> Mapping[str, tuple[tuple[float
 
 def _mean(head: HeadModel, areas: Areas) -> np.ndarray:
     """ln reflectance of the mean, [V, 3]: the palette, its pale skin, brows and irises moved to the middle."""
-    mean = np.log(_linear(np.asarray(head.colours, np.float64)))
+    mean = np.log(linear_from_srgb(np.asarray(head.colours)))
     for share, old, new in (
         (areas.skin, palette.SKIN, _SKIN),
         (areas.brows, palette.BROW, _BROW),
         (areas.iris, palette.IRIS, _IRIS),
     ):
-        mean += share[:, None] * (np.log(_linear(np.array(new))) - np.log(_linear(np.array(old))))
+        to, was = (np.log(linear_from_srgb(np.array(colour, np.float64))) for colour in (new, old))
+        mean += share[:, None] * (to - was)
     return mean
 
 
@@ -190,11 +192,6 @@ def _varying(wave: np.ndarray, skin: np.ndarray) -> np.ndarray:
     """The wave without its mean over the skin, which is another component, at unit mean square."""
     wave = wave - (wave * skin).sum() / skin.sum()
     return skin * wave / np.sqrt((skin * wave**2).sum() / skin.sum())
-
-
-def _linear(colour: np.ndarray) -> np.ndarray:
-    value = np.asarray(colour, np.float64) / 255
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
 def _near(colours: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
