@@ -6,7 +6,10 @@ import pytest
 from PIL import Image
 
 import diverse3d as d3
+from diverse3d.head.population import split
 from diverse3d.observe import read_photo
+from diverse3d.scenes import _draw, draw_scene
+from diverse3d.scenes._setting import Pose
 from diverse3d.show import warnings_of
 
 pytestmark = pytest.mark.usefixtures("single_precision")
@@ -60,6 +63,29 @@ def test_a_poor_photo_is_worked_on_and_judged(name, photo, problem):
 def test_a_picture_without_a_face_says_so(colour, problem):
     with pytest.raises(d3.InputError, match="No face was found"):
         d3.observe_photo(np.full((300, 300, 3), colour, np.uint8), head=problem)
+
+
+@pytest.mark.parametrize("yaw_deg", [65.0, 75.0, -85.0])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_strong_profile_is_refused_or_warned_of(yaw_deg, index, problem, monkeypatch):
+    monkeypatch.setattr(_draw, "draw_pose", lambda rng: Pose(yaw_deg, 3.0, 0.0))
+    truth = np.asarray(split("validation", index + 1).vertices[index])
+    scene = draw_scene(problem.head, truth, key=jax.random.key(index), occluder="none")
+    try:
+        seen = d3.observe_photo(scene.rgb, head=problem)
+    except d3.InputError as error:
+        assert "No face was found" in str(error)
+        return
+    fitted = d3.fit(seen, problem)
+    assert np.isfinite(np.asarray(fitted.vertices_m)).all()
+    notes = " ".join(warnings_of(seen, fitted))
+    assert "turned by some" in notes or "landmarks were found with little certainty" in notes
+
+
+def test_a_frontal_photo_has_no_such_warning(photo, problem):
+    seen = d3.observe_photo(photo, head=problem)
+    assert seen.photo.landmark_certainty > 0.95
+    assert not any("turned" in note or "certainty" in note for note in warnings_of(seen, d3.fit(seen, problem)))
 
 
 def test_an_uncertain_mask_is_said(photo, problem):

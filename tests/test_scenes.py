@@ -1,5 +1,7 @@
 """Rendered scenes: the same bytes from the same key, and masks that say what was drawn."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,12 @@ from helpers import check_derivatives
 
 from diverse3d._errors import InputError
 from diverse3d.camera import Perspective, WeakPerspective
+from diverse3d.fit import FitConfig, Weights, fit
 from diverse3d.head import load_head
 from diverse3d.head.population import split
+from diverse3d.observe import observe_photo
 from diverse3d.raster import rasterise
-from diverse3d.scenes import OCCLUDERS, SIDE_PX, draw_scene, scenes
+from diverse3d.scenes import OCCLUDERS, SIDE_PX, WORN, draw_scene, put_on, scenes
 from diverse3d.scenes._buffers import look, openness
 from diverse3d.scenes._mesh import ball, curve, normals_of, open_edge, sheet, tube
 from diverse3d.scenes._setting import LIMITS_DEG, draw_light
@@ -255,3 +259,28 @@ def test_perspective_is_differentiable(rng):
         return camera.project(points), camera.nearness(points)
 
     check_derivatives(project, jnp.asarray(800.0), jnp.asarray([1.0, 2.0]), jnp.asarray(0.9), points, tolerance=1e-4)
+
+
+def test_what_is_put_on_a_photo_covers_the_fitted_face_alone(head, drawn):
+    seen = observe_photo(drawn["none"].rgb[:-40])
+    fitted = fit(seen, head, FitConfig(weights=Weights(photometric=0.0)))
+    scarf, covered = put_on(seen.photo.rgb, fitted, head, "scarf", key=jax.random.key(2))
+    assert scarf.shape == seen.photo.rgb.shape and covered.shape == scarf.shape[:2]
+    changed = (scarf != seen.photo.rgb).any(axis=2)
+    # Covered pixels change, but for a rim the others do not, and a scarf leaves the eyes free.
+    assert changed[covered].mean() > 0.9 and 0.02 < covered.mean() < changed.mean() < covered.mean() + 0.05
+    points = np.asarray(fitted.landmarks68_px)
+    assert at(covered, points[[CHIN]]).all() and not at(covered, points[EYES]).any()
+    again, _ = put_on(seen.photo.rgb, fitted, head, "scarf", key=jax.random.key(2))
+    np.testing.assert_array_equal(again, scarf)
+    for name in WORN:
+        assert put_on(seen.photo.rgb, fitted, head, name, key=jax.random.key(3))[1].any()
+
+
+def test_nothing_is_put_on_without_a_photo_or_by_an_unknown_name(head, drawn):
+    seen = observe_photo(drawn["none"].rgb)
+    fitted = fit(seen, head, FitConfig(weights=Weights(photometric=0.0)))
+    with pytest.raises(InputError, match="no occluder 'scraf'.*scarf"):
+        put_on(seen.photo.rgb, fitted, head, "scraf", key=jax.random.key(0))
+    with pytest.raises(InputError, match="fitted to a photo"):
+        put_on(seen.photo.rgb, dataclasses.replace(fitted, camera=None), head, "scarf", key=jax.random.key(0))

@@ -13,7 +13,7 @@ from PIL import Image
 import diverse3d as d3
 from diverse3d.observe import Photo, observe_photo, paint_occluder
 from diverse3d.observe._landmarks68 import IBUG68_FROM_MEDIAPIPE
-from diverse3d.scenes import scenes
+from diverse3d.scenes import WORN, put_on, scenes
 from diverse3d.show._panels import occluder_overlay
 
 REGIONS = (None, "glasses", "face-mask", "mouth", "eyes", "random")
@@ -42,6 +42,9 @@ def main() -> None:
         clean.rgb if region is None else paint_occluder(clean.rgb, points, region, key=jax.random.key(1))[0]
         for region in REGIONS
     ]
+    fitted = d3.fit(d3.observe_photo(clean.rgb, head=problem), problem)
+    for occluder in WORN:
+        pictures.append(put_on(clean.rgb, fitted, problem.head, occluder, key=jax.random.key(1))[0])
     for scene in scenes("test", SCENES, head=problem.head):
         pictures.append(scene.rgb)
     tiles = []

@@ -22,6 +22,8 @@ class Photo(eqx.Module):
     """Where the mask was found in the photo itself: how likely each pixel of the face is hidden, 0 beside it."""
     certainty: float | None = eqx.field(static=True, default=None)
     """How sure the found mask is: mean probability of the likelier answer over the face; None for a given mask."""
+    landmark_certainty: float = eqx.field(static=True, default=1.0)
+    """How sure the landmark network is that it saw a face at all, 0 to 1; it says nothing of single points."""
 
 
 class PartialMesh(eqx.Module):

@@ -60,6 +60,7 @@ def observe_photo(
         landmarks_px=found.landmarks.points_px,
         landmark_visible=np.ones(len(found.landmarks.points_px), bool),
         faces_found=found.faces_found,
+        landmark_certainty=found.landmarks.score,
     )
     return with_mask(Observation(photo=seen, mesh=None, source=source, sha256=""), hidden)
 

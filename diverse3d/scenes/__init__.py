@@ -1,5 +1,7 @@
 """Rendered photos of occluded faces with their truth: for training and for measuring, never for fitting."""
 
+from ._overlay import WORN as WORN
+from ._overlay import put_on as put_on
 from ._scene import OCCLUDERS as OCCLUDERS
 from ._scene import SIDE_PX as SIDE_PX
 from ._scene import Scene as Scene

@@ -68,7 +68,7 @@ def draw(
     camera = draw_camera(pose(marks), side, setting)
     fine_camera = Perspective(camera.scale_px_per_m * FINER, camera.centre_px * FINER, camera.distance_m)
     things = stream(key, "occluder")
-    occluding, clear = _occluder_parts(head, truth, marks, person, occluder, things)
+    occluding, clear = occluder_parts(head, truth, marks, person, occluder, things)
     hair_rng, faces = stream(key, "hair"), np.asarray(head.faces)
     hair = draw_hair(head, truth, person.hair, person.hairline, hair_rng)
     ends = open_edge(faces)
@@ -136,7 +136,7 @@ def draw(
     )
 
 
-def _occluder_parts(
+def occluder_parts(
     head: HeadModel, truth: np.ndarray, marks: np.ndarray, person: Person, occluder: str, rng: np.random.Generator
 ) -> tuple[list[Part], list[Part]]:
     """(what hides, what only mirrors), in the head's frame."""

@@ -30,6 +30,8 @@ from ._stages import Stages
 from ._texture import Textures
 
 _MOSTLY_HIDDEN = 0.75
+_UNSURE_LANDMARKS = 0.5
+_PROFILE_DEG = 50.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +205,15 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
             )
         if share > _MOSTLY_HIDDEN:
             notes.append(f"Some {100 * share:.0f} % of the face seems hidden; the fit rests on little.")
+    if seen.photo is not None and seen.photo.landmark_certainty < _UNSURE_LANDMARKS:
+        notes.append(
+            f"The landmarks were found with little certainty ({100 * seen.photo.landmark_certainty:.0f} %), so even "
+            "the pose may be wrong: the face may be turned too far or hidden too much. Look at the contact sheet."
+        )
+    elif seen.photo is not None and (turned := _turned_deg(fit)) > _PROFILE_DEG:
+        notes.append(
+            f"The face is turned by some {turned:.0f} degrees or more; of its far side, landmarks are guesses."
+        )
     visible = np.asarray(fit.visible)
     if not visible.any():
         notes.append("Nothing is visible: the completions are samples of the prior.")
@@ -216,6 +227,12 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
             count = int((codes == code).sum())
             notes.append(f"{count} of {len(codes)} completions: {SAMPLE_TEXT[int(code)]}.")
     return notes
+
+
+def _turned_deg(fit: Fit) -> float:
+    """How far the fitted face looks past the camera to one side."""
+    forward = np.asarray(fit.turn, np.float64)[:, 2]
+    return float(np.degrees(np.arctan2(abs(forward[0]), forward[2])))
 
 
 def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
