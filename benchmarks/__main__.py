@@ -1,4 +1,4 @@
-"""python -m benchmarks [quality|fit|photos|vae|speed|all] --out DIR"""
+"""python -m benchmarks [quality|fit|photos|histogram|vae|speed|all] --out DIR"""
 
 import sys
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ._metric import BASELINE, Metric, judge, read_baseline, update_baseline
 from ._report import show, write
 
 SLOW = ("global-dpp", "global-local-dpp", "vae-dpp", "vae-dpp-kriging")
-Suite = Literal["quality", "fit", "photos", "vae", "speed", "all"]
+Suite = Literal["quality", "fit", "photos", "histogram", "vae", "speed", "all"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Options:
     suite: Annotated[Suite, tyro.conf.Positional] = "all"
     """What to measure."""
     heads: int = 64
-    """How many heads of the test split (photos: how many photos)."""
+    """How many heads of the test split (photos, histogram: how many photos)."""
     seeds: int = 3
     """How many times each random method runs on each head."""
     methods: tuple[str, ...] = tuple(name for name in METHODS if name not in SLOW)
@@ -53,9 +53,16 @@ class Options:
 
 def suites(name: Suite) -> dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str]]]]:
     """The suites asked for; imported late, so that one doesn't need another's extras."""
-    from . import fitting, photos, quality, speed, vae
+    from . import fitting, histogram, photos, quality, speed, vae
 
-    every = {"quality": quality.run, "fit": fitting.run, "photos": photos.run, "vae": vae.run, "speed": speed.run}
+    every = {
+        "quality": quality.run,
+        "fit": fitting.run,
+        "photos": photos.run,
+        "histogram": histogram.run,
+        "vae": vae.run,
+        "speed": speed.run,
+    }
     return every if name == "all" else {name: every[name]}
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from rich.console import Console
 from rich.progress import track
 
 from diverse3d import InputError
 from diverse3d.fit import Fit, FitProblem, crop_face, fit, prepare, render_face
-from diverse3d.head import load_head
+from diverse3d.head import HeadModel, load_head
 from diverse3d.observe import Observation, observe_photo, with_mask
 from diverse3d.scenes import OCCLUDERS, Scene, scenes
 from diverse3d.segment import FoundOccluder, find_occluder
@@ -81,7 +82,8 @@ def measure(scene: Scene, seen: Observation, problem: FitProblem, *, fits: bool)
         tone=TONES[int(np.searchsorted(_TONE_LIMITS, scene.melanin))],
         mask=mask_figures(found, scene),
         certainty=found.certainty,
-        geometry_mm=tuple(geometry_error_mm(one, scene, problem) for one in fitted) or (np.nan,) * len(MASKS),
+        geometry_mm=tuple(geometry_error_mm(one.vertices_m, scene, problem.head) for one in fitted)
+        or (np.nan,) * len(MASKS),
         rmse=rerendered_rmse(fitted[1], scene, seen, problem) if fits else np.nan,
         seconds_mask=between - start,
         seconds_fit=(end - between) / len(MASKS) if fits else np.nan,
@@ -101,11 +103,14 @@ def mask_figures(found: FoundOccluder, scene: Scene) -> tuple[float, ...]:
     )
 
 
-def geometry_error_mm(fitted: Fit, scene: Scene, problem: FitProblem) -> float:
-    """RMS distance of visible face vertices from the truth; a photo tells no size or depth: a similarity is free."""
-    chosen = np.asarray(problem.head.regions["face"])
+def geometry_error_mm(vertices_m: Float[Array, "V 3"], scene: Scene, head: HeadModel) -> float:
+    """RMS distance of visible face vertices from the truth, in any frame; a photo tells no size: a similarity is free.
+
+    NaN where next to nothing of the face is visible.
+    """
+    chosen = np.asarray(head.regions["face"])
     chosen = chosen[scene.visible[chosen]]
-    made = np.asarray(fitted.to_world(fitted.vertices_m), np.float64)[chosen]
+    made = np.asarray(vertices_m, np.float64)[chosen]
     true = np.asarray(scene.vertices_m, np.float64)[chosen]
     if len(chosen) < 10:
         return float("nan")

@@ -2,10 +2,12 @@
 
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import rotation_about
 
+from benchmarks import histogram
 from benchmarks.photos import FIGURES, MASKS, Row, geometry_error_mm, mask_figures, report
 from diverse3d.segment import FoundOccluder
 
@@ -36,11 +38,9 @@ def test_geometry_is_free_of_place_size_and_turn(tiny_head, rng):
     visible = rng.uniform(size=len(true)) < 0.6
     scene = types.SimpleNamespace(visible=visible, vertices_m=true)
     moved = 1.3 * true @ rotation_about([1, 2, 3], 0.7).T + [0.1, -0.2, 3.0]
-    problem = types.SimpleNamespace(head=tiny_head)
 
     def error(vertices):
-        fitted = types.SimpleNamespace(vertices_m=vertices, to_world=lambda points: points)
-        return geometry_error_mm(fitted, scene, problem)
+        return geometry_error_mm(jnp.asarray(vertices), scene, tiny_head)
 
     assert error(moved) < 1e-9
     assert 0.5 < error(true + 0.001 * rng.normal(size=true.shape)) < 3
@@ -63,3 +63,20 @@ def test_the_report_groups_by_occluder_and_tone():
     assert all(f"overall/{figure}" in values for figure in FIGURES)
     assert all(f"overall/geometry/{mask}" in values for mask in MASKS)
     assert "| scarf | 2 |" in tables["photos"] and "1 of 4 (hand)" in tables["photos"]
+
+
+def test_the_histogram_counts_tails_and_draws_every_head():
+    errors = {"global": np.array([1.0, 2.0, 30.0, 80.0]), "global + local": np.array([3.0, 3.0, 3.0, 26.0])}
+    metrics, tables = histogram.report(errors, 1, 5)
+    values = {metric.key: metric.value for metric in metrics}
+    assert values["histogram[photos=5]/global/very_bad"] == 50
+    assert values["histogram[photos=5]/global + local/very_bad"] == 25
+    assert values["histogram[photos=5]/global/median"] == 16
+    assert "| global + local | 4 |" in tables["histogram"] and "1 of 5" in tables["histogram"]
+    picture = histogram.histogram(errors)
+    assert picture.startswith("<?xml") and picture.count("<path") > 10
+
+
+def test_the_histogram_compares_heads_of_growing_freedom(tiny_head):
+    sizes = [head.n_components for head in histogram.heads(tiny_head).values()]
+    assert sizes[0] <= sizes[1] and sizes[2] == tiny_head.n_components
