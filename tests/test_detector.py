@@ -8,7 +8,15 @@ from PIL import Image
 
 import diverse3d
 from diverse3d._errors import InputError
-from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, detect_faces, detect_landmarks, observe_face, read_photo
+from diverse3d.observe import (
+    IBUG68_FROM_MEDIAPIPE,
+    PERSON_SIDE,
+    detect_faces,
+    detect_landmarks,
+    observe_face,
+    person_probability,
+    read_photo,
+)
 from diverse3d.observe._detector import _anchors, _view_ladder
 from diverse3d.observe._landmarks68 import IBUG68_MIRRORED, LANDMARK_GROUPS
 
@@ -178,3 +186,16 @@ def test_landmark_tables():
     assert len(set(IBUG68_FROM_MEDIAPIPE)) == 68
     assert [IBUG68_MIRRORED[i] for i in IBUG68_MIRRORED] == list(range(68))
     assert sorted(i for group in LANDMARK_GROUPS.values() for i in group) == list(range(68))
+
+
+def test_a_person_is_told_from_the_background(photo):
+    points = observe_face(photo).landmarks.points_px
+    centre, side = points.mean(0), 2.5 * float(np.ptp(points, axis=0).max())
+    probability = person_probability(photo, centre, side)
+    assert probability.shape == (PERSON_SIDE, PERSON_SIDE)
+    assert probability.min() >= 0 and probability.max() <= 1
+    column, row = np.floor((points - centre) / side * PERSON_SIDE + PERSON_SIDE / 2).astype(int).T
+    assert probability[row, column].mean() > 0.98
+    # Beside the hair there is nothing but backdrop.
+    assert probability[40:80, :20].max() < 0.1
+    np.testing.assert_array_equal(probability, person_probability(photo, centre, side))

@@ -83,7 +83,7 @@ def pair(rng):
     face[20:90, 30:80] = True
     inside = face[..., None]
     seen, expected = rng.uniform(0, 1, (2, SIDE, SIDE, 3))
-    return Comparison(seen, expected * inside, face, rng.normal(size=(SIDE, SIDE, 3)) * inside, face * 0.5)
+    return Comparison(seen, expected * inside, face, rng.normal(size=(SIDE, SIDE, 3)) * inside, face * 0.5, face * 0.9)
 
 
 def test_features_are_one_row_a_pixel_and_finite(pair):

@@ -17,12 +17,12 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from diverse3d import InputError
-from diverse3d.fit import FitConfig, FitProblem, colours_first, prepare, start_photo
+from diverse3d.fit import FitConfig, FitProblem, prepare
 from diverse3d.fit._crop import cut
 from diverse3d.head import load_head
 from diverse3d.observe import observe_photo
 from diverse3d.scenes import Scene, scenes
-from diverse3d.segment._compare import State, compare, recolour
+from diverse3d.segment._compare import State, begin, compare, recolour
 from diverse3d.segment._features import Comparison, features, halved
 from diverse3d.segment._network import Segmenter, new_segmenter, segmenter_arrays
 
@@ -46,8 +46,7 @@ def example(scene: Scene, problem: FitProblem, config: FitConfig) -> Example | N
     except InputError:
         return None
     assert photo is not None
-    photos, crop, at, _, _ = start_photo(photo, problem, config)
-    state = State(photos, crop, colours_first(photos, crop, at, config.weights))
+    state = begin(photo, problem, config)
     return Example(scene, state, compare(state), true_mask(scene, state))
 
 

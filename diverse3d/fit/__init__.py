@@ -2,6 +2,7 @@
 
 from ._appearance import Appearance as Appearance
 from ._costs import Weights as Weights
+from ._crop import CROP_PX as CROP_PX
 from ._crop import Crop as Crop
 from ._crop import crop_face as crop_face
 from ._fit import Fit as Fit

@@ -1,11 +1,13 @@
 """Photo or partial mesh → Observation."""
 
+from ._detector import PERSON_SIDE as PERSON_SIDE
 from ._detector import Detection as Detection
 from ._detector import FaceFound as FaceFound
 from ._detector import Landmarks as Landmarks
 from ._detector import detect_faces as detect_faces
 from ._detector import detect_landmarks as detect_landmarks
 from ._detector import observe_face as observe_face
+from ._detector import person_probability as person_probability
 from ._image import read_mask as read_mask
 from ._image import read_photo as read_photo
 from ._image import write_png as write_png

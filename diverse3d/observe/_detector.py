@@ -1,8 +1,9 @@
-"""Faces and their 468 points in a photo: mediapipe's two official models, run by LiteRT.
+"""Faces, their 468 points and people in a photo: mediapipe's official models, run by LiteRT.
 
 Only the networks are mediapipe's. Anchors, box decoding, suppression and crops are written here from their
 public definition (a 128 px single-shot detector with strides 8, 16, 16, 16; a 192 px landmark network on an
-eye-aligned crop), so that neither mediapipe nor OpenCV is needed at run time.
+eye-aligned crop; a 256 px network that tells a person from the background), so that neither mediapipe nor OpenCV is
+needed at run time.
 
 Images are uint8 [H,W,3] sRGB. Pixel positions run from 0 to W and 0 to H, with pixel centres at +0.5.
 """
@@ -22,6 +23,8 @@ from diverse3d._errors import InputError
 SMALLEST_FACE_PX = 40.0
 _DETECTOR_SIDE = 128
 _LANDMARKER_SIDE = 192
+PERSON_SIDE = 256
+"""Side of the square on which people are told from the background."""
 _DETECTION_SCORE = 0.5
 _SURE_SCORE = 0.75
 # Log odds. Bare faces reach 30, masked ones 5.5 at the least; cloth, shadows and noise 3 at the most.
@@ -299,6 +302,21 @@ def _sample(rgb: Rgb, crop: _Crop, size: int) -> Float64[np.ndarray, "size size 
     return (top * (1.0 - fy) + bottom * fy) / 255.0
 
 
+# People
+
+
+def person_probability(
+    rgb: Rgb, centre_px: Float64[np.ndarray, "2"], side_px: float
+) -> Float64[np.ndarray, "side side"]:
+    """How likely each pixel of an upright square shows a person (with hair, clothes and what is held), 0 to 1.
+
+    The network is made for pictures of head and shoulders; the picture's edges are repeated outside.
+    """
+    square = _crop(centre_px, side_px, np.array([1.0, 0.0]))
+    (probability,) = _model("person").run(_sample(rgb, square, PERSON_SIDE))
+    return probability.reshape(PERSON_SIDE, PERSON_SIDE)
+
+
 # Networks
 
 
@@ -321,13 +339,12 @@ class _Model:
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
         self._lock = threading.Lock()
 
-    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One picture [H,W,3] in; both outputs, as float64."""
+    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One picture [H,W,3] in; all outputs, as float64."""
         with self._lock:
             self._interpreter.set_tensor(self._input, np.ascontiguousarray(pixels[None], dtype=np.float32))
             self._interpreter.invoke()
-            raw = [self._interpreter.get_tensor(index).astype(np.float64) for index in self._outputs]
-        return raw[0], raw[1]
+            return tuple(self._interpreter.get_tensor(index).astype(np.float64) for index in self._outputs)
 
 
 @functools.cache

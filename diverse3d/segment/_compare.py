@@ -7,14 +7,20 @@ import numpy as np
 from jaxtyping import Float
 
 from ..fit import (
+    CROP_PX,
     Crop,
+    FitConfig,
+    FitProblem,
     PhotoProblem,
     PixelUnknowns,
     Weights,
+    colours_first,
     fit_colours,
     rendered,
+    start_photo,
 )
-from ._features import Comparison, halved
+from ..observe import PERSON_SIDE, Photo, person_probability
+from ._features import SIDE, Comparison, halved
 
 
 class State(NamedTuple):
@@ -26,6 +32,21 @@ class State(NamedTuple):
     """The photo around the face, at full weight."""
     at: PixelUnknowns
     """Shape, skin and light so far."""
+    person: Float[np.ndarray, "S S"]
+    """How likely each cell of the grid shows a person, 0 to 1."""
+
+
+def begin(photo: Photo, problem: FitProblem, config: FitConfig) -> State:
+    """The landmark fit, with skin and light that explain most of the face."""
+    photos, crop, at, _, _ = start_photo(photo, problem, config)
+    # A square on which the crop is as fine as the grid.
+    extent = CROP_PX / float(crop.scale)
+    square = person_probability(
+        photo.rgb, np.asarray(crop.corner_px, np.float64) + extent / 2, extent * PERSON_SIDE / SIDE
+    )
+    border = (PERSON_SIDE - SIDE) // 2
+    person = square[border : border + SIDE, border : border + SIDE]
+    return State(photos, crop, colours_first(photos, crop, at, config.weights), person)
 
 
 def compare(state: State) -> Comparison:
@@ -45,6 +66,7 @@ def compare(state: State) -> Comparison:
         face=face & (halved(np.asarray(state.crop.weight, np.float64)) > 0.5),
         place=np.where(face[..., None], place, 0.0),
         facing=np.where(face, facing, 0.0),
+        person=state.person,
     )
 
 

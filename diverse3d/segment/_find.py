@@ -9,9 +9,9 @@ from jaxtyping import Array, Bool, Float
 from PIL import Image
 
 from .._errors import InputError
-from ..fit import FitConfig, FitProblem, colours_first, start_photo
+from ..fit import FitConfig, FitProblem
 from ..observe import Photo
-from ._compare import State, compare, recolour
+from ._compare import State, begin, compare, recolour
 from ._cut import smooth_cut
 from ._features import Comparison, features
 from ._network import Segmenter, load_segmenter
@@ -58,8 +58,7 @@ def find_occluder(photo: Photo, problem: FitProblem, config: FitConfig | None = 
         name = problem.head.name
         raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
     config = FitConfig() if config is None else config
-    photos, crop, at, _, _ = start_photo(photo, problem, config)
-    state = State(photos, crop, colours_first(photos, crop, at, config.weights))
+    state = begin(photo, problem, config)
     share, answer = None, None
     for name in ROUNDS:
         if share is not None:

@@ -1,5 +1,6 @@
 """The few weights that judge a pixel by its features."""
 
+import functools
 from importlib import resources
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def segmenter_arrays(segmenter: Segmenter, name: str) -> dict[str, np.ndarray]:
     return {f"{name}/{part}": np.asarray(array, np.float32) for part, array in table.items()}
 
 
+@functools.lru_cache(maxsize=4)
 def load_segmenter(name: str, path: Path | None = None) -> Segmenter:
     """The shipped weights `name`, or those of another file. Raises `InputError` for a file that is not one."""
     if path is None:
