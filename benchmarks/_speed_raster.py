@@ -10,7 +10,7 @@ import torch
 
 from diverse3d.head import load_head
 from diverse3d.light import STUDIO_LIGHT, shade
-from diverse3d.raster import Fragments, _candidates, interpolate, rasterise, reweighed, vertex_normals
+from diverse3d.raster import interpolate, rasterise, vertex_normals
 
 if TYPE_CHECKING:
     from .speed import Contestants
@@ -33,19 +33,18 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
         return (at[:, :2] - centre[None, :].astype(np.float32)) * jnp.asarray([scale, -scale], jnp.float32) + SIDE / 2
 
     @jax.jit
-    def gradient(at: jax.Array, seen: Fragments) -> tuple[jax.Array, jax.Array]:
+    def gradient(at: jax.Array) -> tuple[jax.Array, jax.Array]:
         def loss(at: jax.Array) -> jax.Array:
-            again = reweighed(seen, projected(at), at[:, 2], jnp.asarray(faces))
+            seen = rasterise(projected(at), at[:, 2], jnp.asarray(faces), height=SIDE, width=SIDE)
             lit = shade(jnp.asarray(albedo), vertex_normals(at, jnp.asarray(faces)), jnp.asarray(light))
-            return jnp.sum((interpolate(again, lit, jnp.asarray(faces)) - goal) ** 2)
+            return jnp.sum((interpolate(seen, lit, jnp.asarray(faces)) - goal) ** 2)
 
         return jax.value_and_grad(loss)(at)
 
-    ours_at, ours_faces = jnp.asarray(vertices), jnp.asarray(faces)
+    ours_at = jnp.asarray(vertices)
 
     def ours() -> object:
-        seen = rasterise(projected(ours_at), ours_at[:, 2], ours_faces, height=SIDE, width=SIDE)
-        return jax.block_until_ready(gradient(ours_at, seen))
+        return jax.block_until_ready(gradient(ours_at))
 
     theirs = _Torch(vertices, faces, albedo, light, goal, scale, centre)
     name = f"raster and photometric gradient/{SIDE} px, {len(faces)} triangles"
@@ -53,11 +52,11 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
 
 
 class _Torch:
-    """The same in PyTorch's tensor operations: one tile for every triangle, or the same candidates."""
+    """The same in PyTorch's tensor operations: one tile for every triangle, or the pixels of its own box."""
 
     def __init__(self, vertices, faces, albedo, light, goal, scale, centre) -> None:
         self.vertices, self.faces = torch.tensor(vertices), torch.tensor(faces).long()
-        self.faces_np, self.albedo, self.light = faces, torch.tensor(albedo), torch.tensor(light)
+        self.albedo, self.light = torch.tensor(albedo), torch.tensor(light)
         self.goal, self.scale, self.centre = torch.tensor(goal), scale, torch.tensor(centre, dtype=torch.float32)
         rows, columns = np.divmod(np.arange(SIDE * SIDE), SIDE)
         self.centres = torch.tensor(np.stack([columns, rows], 1) + 0.5, dtype=torch.float32)
@@ -68,7 +67,7 @@ class _Torch:
         at = self.vertices.clone().requires_grad_(True)
         points = (at[:, :2] - self.centre) * torch.tensor([self.scale, -self.scale]) + SIDE / 2
         with torch.no_grad():
-            seen = self._by_tiles(points, at[:, 2]) if tiles else self._by_candidates(points, at[:, 2])
+            seen = self._by_tiles(points, at[:, 2]) if tiles else self._by_boxes(points, at[:, 2])
         corners = self.faces[seen.clamp(min=0)]
         weights = self._weights(points[corners], self.centres)
         lit = self.albedo * (self._harmonics(self._normals(at)) @ self.light)
@@ -87,10 +86,16 @@ class _Torch:
         face = torch.arange(len(self.faces))[:, None].expand(-1, side * side).reshape(-1)[inside]
         return self._resolve(points, near, face, pixel)
 
-    def _by_candidates(self, points: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-        face, pixel = (torch.tensor(part).long() for part in _candidates(points.numpy(), self.faces_np, SIDE, SIDE))
-        real = pixel < SIDE * SIDE
-        return self._resolve(points, near, face[real], pixel[real])
+    def _by_boxes(self, points: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+        corners = points[self.faces]
+        low = torch.ceil(corners.min(1).values - 0.501).clip(0, SIDE).long()
+        high = torch.floor(corners.max(1).values - 0.499).clip(-1, SIDE - 1).long()
+        size = (high - low + 1).clip(min=0)
+        count = size.prod(1)
+        face = torch.repeat_interleave(count)
+        within = torch.arange(len(face)) - (count.cumsum(0) - count)[face]
+        y, x = low[face, 1] + within // size[face, 0], low[face, 0] + within % size[face, 0]
+        return self._resolve(points, near, face, y * SIDE + x)
 
     def _resolve(
         self, points: torch.Tensor, near: torch.Tensor, face: torch.Tensor, pixel: torch.Tensor

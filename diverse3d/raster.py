@@ -11,6 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 VISIBILITY_SIZE_PX = 384
 """Side of the square buffer on which visibility is decided."""
 
+SMALLEST_CHUNK = 8192
+"""Pairs of triangle and pixel that are drawn at a time, or as many as there are triangles."""
+
+MOST_PAIRS = 2**30
+"""Pairs that are numbered together: 32-bit integers hold so many and a chunk more."""
+
 
 class Fragments(eqx.Module):
     """What each pixel sees."""
@@ -23,6 +29,7 @@ class Fragments(eqx.Module):
     """Interpolated nearness (larger is nearer) of that triangle, -inf where there is none."""
 
 
+@functools.partial(jax.jit, static_argnames=("height", "width"))
 def rasterise(
     points_px: Float[Array, "V 2"],
     nearness: Float[Array, " V"],
@@ -33,12 +40,13 @@ def rasterise(
 ) -> Fragments:
     """Nearest triangle at every pixel centre, exact in depth order.
 
-    `points_px` has x right and y down with pixel centres at +0.5; larger `nearness` is nearer. The host lists every
-    pixel of every triangle's bounding box, so that a large triangle leaves no hole and a small one costs little; the
-    list is padded to a power of two, so that few shapes are ever compiled. Derivatives go through `reweighed`.
+    `points_px` has x right and y down with pixel centres at +0.5; larger `nearness` is nearer. Every pixel of every
+    triangle's bounding box is looked at, so that a large triangle leaves no hole and a small one costs little. All of
+    it is compiled, once for each size of mesh and picture, and may be called under `jax.jit` and on any device. Which
+    triangle a pixel sees carries no derivatives; its weights and nearness do, as in `reweighed`.
     """
-    face, pixel = _candidates(np.asarray(points_px), np.asarray(faces), height, width)
-    return _resolve(points_px, nearness, faces, jnp.asarray(face), jnp.asarray(pixel), height=height, width=width)
+    still = jax.lax.stop_gradient((points_px, nearness))
+    return _weighed(_nearest(*still, faces, height, width), points_px, nearness, faces)
 
 
 def reweighed(
@@ -49,15 +57,7 @@ def reweighed(
     This is what derivatives go through: which triangle a pixel sees carries none, where it lies in it does. Points may
     have moved a little since `fragments` were made.
     """
-    height, width = fragments.face.shape
-    seen = fragments.face.reshape(-1)
-    corners = faces[jnp.maximum(seen, 0)]
-    centres = _centres(jnp.arange(height * width, dtype=jnp.int32), width, points_px.dtype)
-    weights = _barycentric(points_px[corners], centres)
-    inside = (seen >= 0)[:, None]
-    weights = jnp.where(inside, weights, jnp.zeros_like(weights))
-    near = jnp.where(inside[:, 0], jnp.sum(weights * nearness[corners], axis=1), -jnp.inf)
-    return Fragments(fragments.face, weights.reshape(height, width, 3), near.reshape(height, width))
+    return _weighed(fragments.face, points_px, nearness, faces)
 
 
 def interpolate(
@@ -68,53 +68,78 @@ def interpolate(
     return jnp.einsum("hwk,hwkc->hwc", fragments.barycentric, corners)
 
 
-def _candidates(
-    points: Float[np.ndarray, "V 2"], faces: Int[np.ndarray, "F 3"], height: int, width: int
-) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
-    """Triangle and pixel of every pixel inside a triangle's bounding box; the spare pixel H·W fills the list up."""
-    corners, last = points[faces], np.array([width, height]) - 1
-    # A hair more than the box, for the tolerance at edges; only the part inside the picture counts.
-    low = np.ceil(corners.min(1) - 0.501).clip(0, last + 1).astype(np.int64)
-    high = np.floor(corners.max(1) - 0.499).clip(-1, last).astype(np.int64)
-    size = np.maximum(high - low + 1, 0)
-    count = size[:, 0] * size[:, 1]
-    face = np.repeat(np.arange(len(faces)), count)
-    within = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
-    row, column = np.divmod(within, size[face, 0])
-    pixel = (low[face, 1] + row) * width + low[face, 0] + column
-    spare = (1 << max(len(face) - 1, 0).bit_length()) - len(face)
-    padded = np.pad(face, (0, spare)), np.pad(pixel, (0, spare), constant_values=height * width)
-    return padded[0].astype(np.int32), padded[1].astype(np.int32)
+def _nearest(
+    points_px: Float[Array, "V 2"],
+    nearness: Float[Array, " V"],
+    faces: Int[Array, "F 3"],
+    height: int,
+    width: int,
+    most: int = MOST_PAIRS,
+) -> Int[Array, "H W"]:
+    """The nearest triangle at every pixel, -1 where there is none; not more than `most` pairs are ever counted.
+
+    Pairs of a triangle and a pixel of its bounding box are numbered in the order of triangles, and drawn in chunks of
+    one size, as many as there are. So nothing has a capacity, and nothing is drawn for room that isn't used.
+    """
+    pixels, end_px = height * width, jnp.array([[width, height]], points_px.dtype)
+    # One group for all triangles, unless their boxes could together hold more pixels than can be counted.
+    group = max(1, min(len(faces), most // pixels))
+    groups = jnp.pad(faces, ((0, -len(faces) % group), (0, 0))).reshape(-1, group, 3)
+    chunk, numbers = max(SMALLEST_CHUNK, group), jnp.arange(group, dtype=jnp.int32)
+
+    def draw_group(buffers: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        first, members = at
+        outline, distance = points_px[members], nearness[members]
+        # A hair more than the box, for the tolerance at edges; only the part inside the picture counts.
+        low = jnp.clip(jnp.ceil(jnp.min(outline, axis=1) - 0.501), 0, end_px).astype(jnp.int32)
+        high = jnp.clip(jnp.floor(jnp.max(outline, axis=1) - 0.499), -1, end_px - 1).astype(jnp.int32)
+        size = jnp.maximum(high - low + 1, 0)
+        count = size[:, 0] * size[:, 1]
+        end = jnp.cumsum(count, dtype=jnp.int32)
+
+        def draw_chunk(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            start, depth, seen = state
+            # Every triangle marks where its pairs begin; up to the next mark they are its own. Where several begin,
+            # all but the last are empty.
+            mark = jnp.maximum(end - count - start, 0)
+            face = jax.lax.cummax(jnp.zeros(chunk, jnp.int32).at[mark].max(numbers, mode="drop"))
+            pair = start + jnp.arange(chunk, dtype=jnp.int32)
+            row, column = jnp.divmod(pair - (end - count)[face], jnp.maximum(size[face, 0], 1))
+            x, y = low[face, 0] + column, low[face, 1] + row
+            weights = _barycentric(outline[face], _centres(x, y, points_px.dtype))
+            # Behind a barrier, for what is compared must be the very bits that were stored.
+            near = jax.lax.optimization_barrier(jnp.sum(weights * distance[face], axis=1))
+            # A hair of tolerance closes cracks between neighbours; all that is not drawn goes to a spare pixel.
+            drawn = jnp.all(weights >= -1e-5, axis=1) & (pair < end[-1])
+            pixel = jnp.where(drawn, y * width + x, pixels)
+            depth = depth.at[pixel].max(near)
+            # Ties go to the higher number, which is also that of the later chunk: a maximum is all it needs.
+            seen = seen.at[jnp.where(near == depth[pixel], pixel, pixels)].max(first + face)
+            return start + chunk, depth, seen
+
+        state = jax.lax.while_loop(lambda state: state[0] < end[-1], draw_chunk, (jnp.int32(0), *buffers))
+        return state[1:], None
+
+    blank = jnp.full(pixels + 1, -jnp.inf, nearness.dtype), jnp.full(pixels + 1, -1, jnp.int32)
+    (_, seen), _ = jax.lax.scan(draw_group, blank, (group * jnp.arange(len(groups), dtype=jnp.int32), groups))
+    return seen[:pixels].reshape(height, width)
 
 
-@functools.partial(jax.jit, static_argnames=("height", "width"))
-def _resolve(
-    points_px: Array, nearness: Array, faces: Array, face: Array, pixel: Array, *, height: int, width: int
+def _weighed(
+    face: Int[Array, "H W"], points_px: Float[Array, "V 2"], nearness: Float[Array, " V"], faces: Int[Array, "F 3"]
 ) -> Fragments:
-    """The nearest of the candidates at every pixel."""
-    pixels = height * width
-    corners = faces[face]
-    weights = _barycentric(points_px[corners], _centres(pixel, width, points_px.dtype))
-    near = jnp.sum(weights * nearness[corners], axis=1)
-    # A hair of tolerance closes cracks between neighbours; ties go to the higher index, always the same way.
-    pixel = jnp.where(jnp.all(weights >= -1e-5, axis=1), pixel, pixels)
-    depth = jnp.full(pixels + 1, -jnp.inf, nearness.dtype).at[pixel].max(near)
-    winner = (near == depth[pixel]) & (pixel < pixels)
-    seen = jnp.full(pixels + 1, -1, jnp.int32).at[jnp.where(winner, pixel, pixels)].max(jnp.where(winner, face, -1))
-    seen = seen[:pixels]
-    centres = _centres(jnp.arange(pixels, dtype=jnp.int32), width, points_px.dtype)
-    weights = _barycentric(points_px[faces[jnp.maximum(seen, 0)]], centres)
-    weights = jnp.where((seen >= 0)[:, None], weights, jnp.zeros_like(weights))
-    return Fragments(
-        face=seen.reshape(height, width),
-        barycentric=weights.reshape(height, width, 3),
-        nearness=depth[:pixels].reshape(height, width),
-    )
+    """Weights and nearness of the triangle given for each pixel."""
+    height, width = face.shape
+    y, x = jnp.indices((height, width), jnp.int32)
+    corners, inside = faces[jnp.maximum(face, 0)], face >= 0
+    weights = _barycentric(points_px[corners], _centres(x, y, points_px.dtype))
+    weights = jnp.where(inside[..., None], weights, jnp.zeros_like(weights))
+    return Fragments(face, weights, jnp.where(inside, jnp.sum(weights * nearness[corners], axis=-1), -jnp.inf))
 
 
-def _centres(pixel: Int[Array, " n"], width: int, dtype: jnp.dtype) -> Float[Array, "n 2"]:
-    """Centres of pixels given by number, row by row."""
-    return jnp.stack([pixel % width, pixel // width], axis=1).astype(dtype) + 0.5
+def _centres(x: Int[Array, "*n"], y: Int[Array, "*n"], dtype: jnp.dtype) -> Float[Array, "*n 2"]:
+    """Centres of the pixels in column x and row y."""
+    return jnp.stack([x, y], axis=-1).astype(dtype) + 0.5
 
 
 def _barycentric(corners: Float[Array, "*#b 3 2"], point: Float[Array, "*#b 2"]) -> Float[Array, "*#b 3"]:

@@ -1,12 +1,13 @@
 """Depth order and coverage against brute force; visibility against geometry."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
 from helpers import as_float32, check_derivatives, ellipsoid, rotation_about
 
-from diverse3d.raster import facing_camera, interpolate, rasterise, reweighed, vertex_normals
+from diverse3d.raster import MOST_PAIRS, _nearest, facing_camera, interpolate, rasterise, reweighed, vertex_normals
 
 
 def brute_force(points, nearness, faces, height, width):
@@ -123,6 +124,17 @@ def test_result_does_not_depend_on_the_order_of_triangles(rng):
     np.testing.assert_array_equal(first.face, np.append(order, -1)[np.asarray(second.face)])
 
 
+def test_triangles_that_cannot_be_counted_together_are_drawn_in_groups(rng):
+    points, nearness = jnp.asarray(rng.uniform(0, 48, (60, 2))), jnp.asarray(rng.normal(size=60))
+    faces = jnp.asarray(rng.integers(0, 60, (40, 3)), jnp.int32)
+    together, in_groups, alone = (
+        _nearest(points, nearness, faces, 48, 48, most) for most in (MOST_PAIRS, 7 * 48**2, 1)
+    )
+    assert len(np.unique(together)) > 10
+    np.testing.assert_array_equal(together, in_groups)
+    np.testing.assert_array_equal(together, alone)
+
+
 def sphere(radius=0.1, rows=40):
     vertices, faces = ellipsoid(rows, rows)
     return radius * vertices, faces.astype(np.int32)
@@ -213,6 +225,25 @@ def test_weights_follow_moved_points_and_have_derivatives(turned_torus, rng):
         return jnp.sum(weight * interpolate(again, colours, faces)) + jnp.sum(weight[..., 0] * depth)
 
     check_derivatives(drawn, points, nearness, colours, tolerance=1e-5)
+
+
+def test_a_compiled_function_draws_and_derives_several_at_once(turned_torus, rng):
+    points, nearness, faces = turned_torus
+    several = points[None] + jnp.asarray(rng.normal(size=(3, 1, 2)))
+    weight = jnp.asarray(rng.normal(size=(32, 32, 3)))
+
+    def draw(points):
+        drawn = rasterise(points, nearness, faces, height=32, width=32)
+        return jnp.sum(weight * drawn.barycentric), drawn
+
+    # Which triangle is seen carries no derivatives: they are those of the weights in triangles seen before.
+    slopes, drawn = jax.jit(jax.vmap(jax.grad(draw, has_aux=True)))(several)
+    for i, at in enumerate(several):
+        seen = rasterise(at, nearness, faces, height=32, width=32)
+        np.testing.assert_array_equal(drawn.face[i], seen.face)
+        np.testing.assert_allclose(drawn.nearness[i], seen.nearness, atol=1e-12)
+        slope = jax.grad(lambda at, seen: jnp.sum(weight * reweighed(seen, at, nearness, faces).barycentric))(at, seen)
+        np.testing.assert_allclose(slopes[i], slope, atol=1e-9)
 
 
 def test_colours_have_derivatives_through_light_and_normals(turned_torus, rng):

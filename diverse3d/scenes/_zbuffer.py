@@ -1,4 +1,4 @@
-"""The same z-buffer as `diverse3d.raster`, on the host: nothing to compile, and twice as fast for one picture.
+"""The same z-buffer as `diverse3d.raster`, on the host: nothing to compile, and faster on one core.
 
 Scenes have a new mesh each, and need neither gradients nor an accelerator.
 """
