@@ -1,11 +1,11 @@
 """Stage 1: Observation → Fit."""
 
 from ._appearance import Appearance as Appearance
+from ._config import FitConfig as FitConfig
 from ._costs import Weights as Weights
 from ._crop import Crop as Crop
 from ._crop import crop_face as crop_face
 from ._fit import Fit as Fit
-from ._fit import FitConfig as FitConfig
 from ._fit import FitProblem as FitProblem
 from ._fit import FitReport as FitReport
 from ._fit import fit as fit
