@@ -23,6 +23,8 @@ from ._photometric import fit_colours as fit_colours
 from ._photometric import render_face as render_face
 from ._photometric import rendered as rendered
 from ._pixels import PixelUnknowns as PixelUnknowns
+from ._seen import SeenPixels as SeenPixels
+from ._seen import seen_pixels as seen_pixels
 from ._state import Unknowns as Unknowns
 from ._state import canonical as canonical
 from ._state import rigid as rigid
