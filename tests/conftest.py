@@ -1,5 +1,6 @@
 """The strict session: double precision, no silent broadcasting or promotion, every shape checked by machine."""
 
+import dataclasses
 import gc
 import os
 from pathlib import Path
@@ -75,6 +76,19 @@ def tiny_head():
     from diverse3d.head import head_from_arrays
 
     return head_from_arrays(tiny_arrays(), name="tiny")
+
+
+@pytest.fixture
+def coloured(tiny_head, rng):
+    """The tiny head with a made-up albedo of four components."""
+    from diverse3d.head import Albedo
+
+    count = tiny_head.n_vertices
+    mean = np.log(0.35) + 0.2 * rng.normal(size=(1, 3)) + 0.05 * rng.normal(size=(count, 3))
+    whole = np.broadcast_to([-0.3, -0.5, -0.7], (1, count, 3))
+    parts = 0.1 * rng.normal(size=(3, count, 3))
+    albedo = Albedo(jax.numpy.asarray(mean), jax.numpy.asarray(np.concatenate([whole, parts])), True)
+    return dataclasses.replace(tiny_head, albedo=albedo)
 
 
 @pytest.fixture(scope="session")

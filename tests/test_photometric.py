@@ -8,27 +8,26 @@ import numpy as np
 import pytest
 from helpers import as_float32, check_derivatives
 
+from diverse3d._optimise import BUDGET_USED
 from diverse3d.camera import WeakPerspective
-from diverse3d.fit import Weights, crop_face, prepare
+from diverse3d.fit import FitConfig, Weights, crop_face, prepare
 from diverse3d.fit._costs import PhotoTarget
 from diverse3d.fit._crop import CROP_PX, Crop, blurred, cut, sample, tone
-from diverse3d.fit._photometric import PhotoProblem, colours_first, fit_colours, fit_pixels, points_seen, rendered
+from diverse3d.fit._photometric import (
+    PhotoProblem,
+    _round,
+    colours_first,
+    fit_colours,
+    fit_pixels,
+    points_seen,
+    rendered,
+)
 from diverse3d.fit._pixels import PixelUnknowns, light_of, patches, photometric_residuals
+from diverse3d.fit._solve import coefficient_rates, solve
 from diverse3d.fit._state import start
-from diverse3d.head import Albedo, SurfacePoints
+from diverse3d.head import SurfacePoints
 from diverse3d.observe import Photo
 from diverse3d.show._colour import linear_from_srgb
-
-
-@pytest.fixture
-def coloured(tiny_head, rng):
-    """The tiny head with a made-up albedo of four components."""
-    count = tiny_head.n_vertices
-    mean = np.log(0.35) + 0.2 * rng.normal(size=(1, 3)) + 0.05 * rng.normal(size=(count, 3))
-    whole = np.broadcast_to([-0.3, -0.5, -0.7], (1, count, 3))
-    parts = 0.1 * rng.normal(size=(3, count, 3))
-    albedo = Albedo(jnp.asarray(mean), jnp.asarray(np.concatenate([whole, parts])), True)
-    return dataclasses.replace(tiny_head, albedo=albedo)
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def problem(coloured):
         rotation_start=jnp.eye(3),
         camera_start=WeakPerspective(jnp.asarray(700.0), jnp.asarray([112.0, 112.0])),
     )
-    return PhotoProblem(made.landmarks, made.pixels, target, made.smoothness)
+    return PhotoProblem(made.landmarks, made.pixels, target, made.smoothness, coefficient_rates(coloured))
 
 
 @pytest.fixture
@@ -155,9 +154,52 @@ def test_what_lies_before_a_face_does_not_colour_it(problem, truth, rng):
 def test_pixels_move_a_head_to_where_it_is(problem, truth):
     crop, _ = photographed(problem, truth, background=0.05)
     away = dataclasses.replace(truth.shape, camera=jnp.asarray([0.0, 0.6, -0.5]))
-    found = fit_pixels(problem, crop, PixelUnknowns(away, truth.albedo, truth.light), Weights(photometric=400.0))
+    config = FitConfig(weights=Weights(photometric=400.0))
+    found = fit_pixels(problem, crop, PixelUnknowns(away, truth.albedo, truth.light), config)
     assert np.abs(found.shape.camera[1:]).max() < 0.5 * np.abs(away.camera[1:]).max()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["colours", "shape too"])
+def test_gradient_descent_lowers_a_round_s_loss_with_its_share_of_steps(problem, truth, moves):
+    crop, _ = photographed(problem, truth, background=0.05)
+    away = dataclasses.replace(truth.shape, camera=jnp.asarray([0.0, 0.6, -0.5]), z=truth.shape.z + 0.5)
+    begin = PixelUnknowns(away, 0.5 * truth.albedo, 0.5 * truth.light)
+    points, share = points_seen(problem, crop, begin)
+
+    def descended(steps):
+        config = FitConfig(solver="sgd", steps=steps)
+        return _round(problem, points, share, blurred(crop, 4.0), begin, config, moves=moves)
+
+    still, some, more = (descended(steps) for steps in (4, 20, 200))
+    assert [int(one.steps) for one in (still, some, more)] == [0, 4, 40]
+    assert float(more.loss) < float(some.loss) < float(still.loss)
+    assert int(more.result) == BUDGET_USED and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(more.value))
+    jax.tree.map(np.testing.assert_array_equal, still.value, begin)
+    assert (more.value.shape.z == away.z).all() != moves
+
+
+def test_gradient_descent_moves_a_head_towards_where_it_is(problem, truth):
+    crop, _ = photographed(problem, truth, background=0.05)
+    away = dataclasses.replace(truth.shape, camera=jnp.asarray([0.0, 0.6, -0.5]))
+    config = FitConfig(solver="sgd", steps=500, weights=Weights(photometric=100.0))
+    found = fit_pixels(problem, crop, PixelUnknowns(away, truth.albedo, truth.light), config)
+    assert (np.abs(found.shape.camera[1:]) < 0.9 * np.abs(away.camera[1:])).all()  # it is slow
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+def test_eyeballs_go_down_at_half_the_rate(coloured):
+    head = coloured.global_local()
+    sizes = [model.components_m.shape[0] for model in head.local_models.values()]
+    local = np.repeat([0.5 if name.endswith("eyeball") else 1.0 for name in head.local_models], sizes)
+    rates = np.r_[np.ones(head.n_identity + head.n_expression), local]
+    np.testing.assert_array_equal(coefficient_rates(head), rates)
+    assert (np.asarray(coefficient_rates(coloured)) == 1).all()
+    begin = dataclasses.replace(start(head), z=jnp.ones(head.n_components))
+    config = FitConfig(solver="sgd", weights=Weights(prior=1.0))
+    found = solve(lambda at: [at[0].z], (begin, jnp.ones(2)), config, jnp.asarray(rates), steps=5, tolerance=0.0)
+    # The best point is one that a loss was computed at, so the last step goes beyond it.
+    np.testing.assert_allclose(found.value[0].z, (1 - 0.01 * rates) ** (int(found.steps) - 1), rtol=1e-9)
 
 
 def test_nothing_seen_gives_the_prior(problem, truth):
@@ -165,7 +207,7 @@ def test_nothing_seen_gives_the_prior(problem, truth):
     _, share = points_seen(problem, crop, truth)
     assert (np.asarray(share) == 0).all()
     unknown = PixelUnknowns(truth.shape, truth.albedo, truth.light)
-    for at in (colours_first(problem, crop, unknown, Weights()), fit_pixels(problem, crop, unknown, Weights())):
+    for at in (colours_first(problem, crop, unknown, Weights()), fit_pixels(problem, crop, unknown, FitConfig())):
         assert np.abs(at.albedo).max() < 1e-3 and np.abs(at.light).max() < 1e-3
 
 

@@ -32,9 +32,10 @@ class FitOptions(Common):
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
     solver: Literal["lm", "sgd"] = "lm"
-    """Solver of the fit: Levenberg–Marquardt, or the paper's gradient descent."""
+    """Solver of the fit, to landmarks and to pixels: Levenberg–Marquardt, or the paper's gradient descent."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Step budget of the fit; 60 for lm and 2000 for sgd if not given."""
+    """Step budget of the fit; 60 for lm and 2000 for sgd if not given, whose four rounds over a photo's pixels have a
+    fifth as many each."""
     force: bool = False
     """Replace the result that the output folder already holds."""
 

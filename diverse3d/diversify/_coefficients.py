@@ -24,7 +24,13 @@ def run_coefficient_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRN
 
     def loss(z: Float[Array, "N K"]) -> Float[Array, ""]:
         return algorithm2_loss(
-            vertices(z), z, held_m=fit.held_m, visible=fit.visible, threshold=threshold, config=config
+            vertices(z),
+            z,
+            held_m=fit.held_m,
+            visible=fit.visible,
+            threshold=threshold,
+            config=config,
+            pixels=task.pixels,
         )
 
     noise_z = jax.random.normal(key, (n, head.n_components), head.dtype)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from meshvae import free_memory_bytes
 
 from .._errors import InputError
-from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare
+from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare, seen_pixels
 from ..head import HeadModel
 from ..observe import Observation
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
@@ -71,7 +71,8 @@ def complete(
     if chosen.weights == "masked":
         check_visible(np.asarray(at.visible), method)
     hold = None if belief is None else holding(seen, model, at, chosen, belief, noise, config)
-    task = Task(model, at, belief, learned, hold)
+    photometric = chosen.pixels and config.photometric_weight > 0.0
+    task = Task(model, at, belief, learned, hold, seen_pixels(seen, problem.pixels, at) if photometric else None)
     samples = chosen.run(task, n, config, key=key)
     drawn = corrected(task, samples.vertices_m, noise) if chosen.kriging else samples.vertices_m
     tolerance_m = 1e-3 * config.visible_tolerance_mm

@@ -27,6 +27,9 @@ class DiversifyConfig(eqx.Module):
     """Adam's learning rate there."""
     visible_weight: float = eqx.field(static=True, default=1000.0)
     """λ1 of Algorithm 2, on the mean visible L1 distance in metres."""
+    photometric_weight: float = eqx.field(static=True, default=500.0)
+    """λ2 of Algorithm 2, on the mean squared difference of colours over the picture of a photo's face, robustly, on a
+    tone scale from 0 to 1; 0 leaves pixels out."""
     dpp_weight: float = eqx.field(static=True, default=0.025)
     """λ3 of Algorithm 2."""
     steps: int = eqx.field(static=True, default=300)

@@ -31,6 +31,8 @@ class Method(NamedTuple):
     """Whether its heads go through the kriging correction in the end."""
     held_together: bool = False
     """Whether its samples are held together where visible (`DiversifyConfig.hold`)."""
+    pixels: bool = False
+    """Whether its loss compares heads with a photo's pixels (`DiversifyConfig.photometric_weight`)."""
     latents: str = "coefficients"
     """What it varies, and an interpolation goes along: `coefficients`, `vae` or `hybrid` latents."""
     single: bool = False
@@ -55,13 +57,17 @@ METHODS: dict[str, Method] = {
         "the centres of clusters of a posterior pool (k-means)", run_posterior_cover, pooled=True
     ),
     "global-dpp": Method(
-        "Algorithm 2's loss over the coefficients of the whole head", run_coefficient_dpp, closed_form=False
+        "Algorithm 2's loss over the coefficients of the whole head",
+        run_coefficient_dpp,
+        closed_form=False,
+        pixels=True,
     ),
     "global-local-dpp": Method(
         "Algorithm 2's loss over 10 + 10 global and all region coefficients",
         run_coefficient_dpp,
         head=_global_local,
         closed_form=False,
+        pixels=True,
     ),
     "vae": Method("independent samples of the masked VAE", run_vae, weights="masked", closed_form=False, latents="vae"),
     "vae-dpp": Method(
@@ -69,6 +75,7 @@ METHODS: dict[str, Method] = {
         run_vae_dpp,
         weights="masked",
         closed_form=False,
+        pixels=True,
         latents="vae",
     ),
     "vae-dpp-kriging": Method(
@@ -76,6 +83,7 @@ METHODS: dict[str, Method] = {
         run_vae_dpp,
         weights="masked",
         kriging=True,
+        pixels=True,
         latents="vae",
     ),
     "hybrid": Method(

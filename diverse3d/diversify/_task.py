@@ -6,7 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from ..fit import Fit
+from ..fit import Fit, SeenPixels
 from ..head import HeadModel
 from ._gaussian import Posterior
 from ._hold import Hold
@@ -26,6 +26,8 @@ class Task(NamedTuple):
     """The trained model, for methods that have one."""
     hold: Hold | None = None
     """What holds samples together where visible; None where the closed form's own agreement does."""
+    pixels: SeenPixels | None = None
+    """What a photo shows of the fit, for methods whose loss has the photometric term; None for a mesh."""
 
 
 def latent_size(task: Task) -> int:

@@ -46,7 +46,7 @@ def run_vae(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -
 
 @eqx.filter_jit
 def run_vae_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """Algorithm 2: N latents optimised together by λ1 · visible L1 + λ3 · L_dpp, from samples of the encoder."""
+    """Algorithm 2: N latents optimised together by `algorithm2_loss`, from samples of the encoder."""
     decode, loss = VaeDecoder(task), vae_dpp_loss(task, config)
     begin = decode.draws(n, key=key)
     solution = descend(loss, begin, optimiser(config), steps=config.steps, tolerance=config.tolerance)
@@ -61,7 +61,13 @@ def vae_dpp_loss(task: Task, config: DiversifyConfig) -> Callable[[Float[Array, 
 
     def loss(z: Float[Array, "N L"]) -> Float[Array, ""]:
         return algorithm2_loss(
-            _heads(decode, z), z, held_m=task.fit.held_m, visible=task.fit.visible, threshold=threshold, config=config
+            _heads(decode, z),
+            z,
+            held_m=task.fit.held_m,
+            visible=task.fit.visible,
+            threshold=threshold,
+            config=config,
+            pixels=task.pixels,
         )
 
     return loss

@@ -1,12 +1,12 @@
 """Stage 1: Observation → Fit."""
 
 from ._appearance import Appearance as Appearance
+from ._config import FitConfig as FitConfig
 from ._costs import Weights as Weights
 from ._crop import CROP_PX as CROP_PX
 from ._crop import Crop as Crop
 from ._crop import crop_face as crop_face
 from ._fit import Fit as Fit
-from ._fit import FitConfig as FitConfig
 from ._fit import FitProblem as FitProblem
 from ._fit import FitReport as FitReport
 from ._fit import fit as fit
@@ -24,6 +24,8 @@ from ._photometric import fit_colours as fit_colours
 from ._photometric import render_face as render_face
 from ._photometric import rendered as rendered
 from ._pixels import PixelUnknowns as PixelUnknowns
+from ._seen import SeenPixels as SeenPixels
+from ._seen import seen_pixels as seen_pixels
 from ._state import Unknowns as Unknowns
 from ._state import canonical as canonical
 from ._state import rigid as rigid

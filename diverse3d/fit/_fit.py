@@ -1,27 +1,26 @@
 """Stage 1 (papers/004, Algorithm 1): Observation → Fit."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._errors import InputError
-from .._optimise import Solution, descend, least_squares, sum_of_squares
+from .._optimise import Solution
 from ..camera import WeakPerspective
 from ..head import HeadModel, HeadParameters
 from ..observe import Observation, PartialMesh, Photo
 from ..raster import facing_camera
 from ._align import kabsch, rotation_vector
 from ._appearance import Appearance
+from ._config import FitConfig
 from ._costs import (
     LandmarkHead,
     PhotoTarget,
-    Weights,
     closure_cost,
     landmark_cost,
     prior_cost,
@@ -34,6 +33,7 @@ from ._crop import Crop, crop_face
 from ._photo import landmark_head, photo_target, vertices_outside_mask
 from ._photometric import PhotoProblem, appearance_of, colours_first, fit_pixels, start_appearance
 from ._pixels import PixelHead, PixelUnknowns, pixel_head
+from ._solve import coefficient_rates, solve
 from ._state import (
     INTEROCULAR_M,
     RIGID_UNIT,
@@ -47,24 +47,6 @@ from ._state import (
     start,
 )
 
-Solver = Literal["lm", "sgd"]
-
-
-class FitConfig(eqx.Module):
-    """How stage 1 runs."""
-
-    solver: Solver = eqx.field(static=True, default="lm")
-    """`lm`: Levenberg–Marquardt. `sgd`: the paper's gradient descent (lr 5e-3, half for eyeball components). The rounds
-    over pixels, which come after, are Levenberg–Marquardt either way."""
-    steps: int = eqx.field(static=True, default=60)
-    """Budget of the solver; the rigid stage takes a fifth of it. The paper's SGD runs 2000."""
-    tolerance: float = eqx.field(static=True, default=1e-2)
-    """Relative change of unknowns and loss under which the solver stops."""
-    vertex_sigma_mm: float = eqx.field(static=True, default=0.3)
-    """Noise assumed on a partial mesh's visible vertices, in millimetres a coordinate."""
-    weights: Weights = Weights()
-    """Weights of the loss terms."""
-
 
 class FitReport(eqx.Module):
     """What stage 1 left over."""
@@ -76,9 +58,9 @@ class FitReport(eqx.Module):
     visible_rms_mm: Float[Array, ""]
     """RMS distance of visible vertices from a partial mesh's, in millimetres (zero for a photo)."""
     steps: Int[Array, ""]
-    """Steps taken to meet landmarks or vertices, rigid stage included; the rounds over pixels are a fixed few."""
+    """Steps taken to meet landmarks or vertices, rigid stage included, the rounds over pixels not."""
     result: Int[Array, ""]
-    """Result code of the last stage (`diverse3d.RESULT_TEXT`)."""
+    """Result code of the stage that meets them (`diverse3d.RESULT_TEXT`)."""
 
 
 class Fit(eqx.Module):
@@ -170,7 +152,7 @@ def _solve(
         return eqx.tree_at(lambda u: (u.rotation, u.translation, u.camera), begin, pose)
 
     pose_start = (begin.rotation, begin.translation, begin.camera)
-    first = _run(lambda pose: residuals(posed(pose)), pose_start, config.steps // 5, problem, config)
+    first = _run(lambda pose: residuals(posed(pose)), pose_start, config.part_steps, problem, config)
     second = _run(residuals, posed(first.value), config.steps, problem, config)
     return second, first.steps + second.steps
 
@@ -178,35 +160,15 @@ def _solve(
 def _run(
     residuals: Callable[[Any], PyTree[Array]], at: Any, steps: int, problem: FitProblem, config: FitConfig
 ) -> Solution[Any]:
-    if config.solver == "lm":
-        unit = 1.0 / config.weights.prior**0.5
-        return least_squares(
-            lambda u: jax.tree.map(lambda part: unit * part, residuals(u)), at, steps=steps, tolerance=config.tolerance
-        )
-    optimiser = optax.chain(optax.clip_by_global_norm(10.0), _slow_eyeballs(problem.head), optax.sgd(5e-3))
-    return descend(
-        lambda u: sum_of_squares(residuals(u)),
+    unit = 1.0 / config.weights.prior**0.5
+    return solve(
+        lambda u: jax.tree.map(lambda part: unit * part, residuals(u)),
         at,
-        optimiser,
+        config,
+        coefficient_rates(problem.head),
         steps=steps,
-        tolerance=0.0,
+        tolerance=config.tolerance,
     )
-
-
-def _slow_eyeballs(head: HeadModel) -> optax.GradientTransformation:
-    """Half the learning rate for the eyeballs' region components (papers/004 §2.1)."""
-    rate, row = np.ones(head.n_components), head.n_identity + head.n_expression
-    for name, local in head.local_models.items():
-        size = local.components_m.shape[0]
-        if name.endswith("eyeball") and row < head.n_components:
-            rate[row : row + size] = 0.5
-        row += size
-    scale = jnp.asarray(rate, head.dtype)
-
-    def slow(updates: Any, _: Any) -> Any:
-        return eqx.tree_at(lambda u: u.z, updates, updates.z * scale) if isinstance(updates, Unknowns) else updates
-
-    return optax.stateless(slow)
 
 
 @eqx.filter_jit
@@ -230,7 +192,8 @@ def start_photo(
     assert problem.landmarks is not None and problem.pixels is not None, "a head with landmarks and albedo is needed"
     target = photo_target(photo, problem.landmarks, problem.head)
     solution, steps = _solve_photo(problem, problem.landmarks, target, config)
-    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness)
+    rates = coefficient_rates(problem.head)
+    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
     return photos, crop_face(photo, problem.head.dtype), start_appearance(photos, solution.value), solution, steps
 
 
@@ -252,7 +215,7 @@ def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
     else:
         photos, crop, at, solution, steps = start_photo(photo, problem, config)
         target = photos.target
-        at = fit_pixels(photos, crop, colours_first(photos, crop, at, config.weights), config.weights)
+        at = fit_pixels(photos, crop, colours_first(photos, crop, at, config.weights), config)
         unknowns, appearance = at.shape, appearance_of(at)
     vertices, projected = _photo_result(problem, problem.landmarks, target, unknowns)
     camera = camera_at(unknowns, target.camera_start, target.interocular_px)

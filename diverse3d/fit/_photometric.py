@@ -1,5 +1,6 @@
 """Algorithm 1 with its photometric term: landmarks, pixels and prior together, from coarse to fine."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from ..camera import WeakPerspective
 from ..head import SurfacePoints
 from ..raster import Fragments, interpolate, vertex_normals
 from ._appearance import Appearance
+from ._config import FitConfig
 from ._costs import (
     LandmarkHead,
     PhotoTarget,
@@ -36,18 +38,25 @@ from ._pixels import (
     posed_surface,
     spread_points,
 )
+from ._solve import solve
 from ._state import INTEROCULAR_M, Unknowns, camera_at, rotation_of
 
 ROBUST_SCALE = 0.12
 """Difference on the tone scale from which on a pixel counts less (Geman–McClure)."""
 
-_ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (1.0, True))
+FINEST_PX = 1.0
+"""Blur under which a fit ends, in pixels of the crop."""
+
+_ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (FINEST_PX, True))
 """Blur in pixels of the crop, and whether the shape moves too."""
 
 _STEPS = 4
 
+EVERY = 4
+"""Of all surface points, one in so many serves where each is looked at many times over."""
+
 _STARTS, _JUDGEMENTS, _PART_M = 9, 3, 0.02
-_COLOUR_STEPS, _SOFT_PX, _EVERY = 8, 2.0, 4
+_COLOUR_STEPS, _COLOUR_TOLERANCE, _SOFT_PX = 8, 1e-2, 2.0
 _FACE_SD = 0.07
 _INDEPENDENT = 200.0
 """How many independent looks all the points together are worth: neighbours say the same."""
@@ -67,23 +76,26 @@ class PhotoProblem(NamedTuple):
     """Landmarks in the photo."""
     smoothness: Float[Array, "K K"]
     """Factor of the smoothness term."""
+    rates: Float[Array, " K"]
+    """Share of gradient descent's learning rate a coefficient."""
 
 
-def fit_pixels(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
-    """Refine a landmark fit by the pixels of the crop that weigh something.
+def fit_pixels(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, config: FitConfig) -> PixelUnknowns:
+    """Refine a landmark fit by the pixels of the crop that weigh something, with the configured solver.
 
     Which triangle each pixel sees, and which pixels count, is looked up anew at each of the rounds.
     """
     for sigma_px, moves in _ROUNDS:
         points, share = points_seen(problem, crop, at)
-        at = _round(problem, points, share, blurred(crop, sigma_px), at, weights, moves=moves).value
+        at = _round(problem, points, share, blurred(crop, sigma_px), at, config, moves=moves).value
     return at
 
 
 def fit_colours(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
-    """Refine skin and light alone by the pixels of the crop that weigh something."""
+    """Refine skin and light alone by the pixels of the crop that weigh something, by Levenberg–Marquardt."""
     points, share = points_seen(problem, crop, at)
-    return _round(problem, points, share, blurred(crop, _SOFT_PX), at, weights, moves=False).value
+    config = FitConfig(weights=weights)
+    return _round(problem, points, share, blurred(crop, _SOFT_PX), at, config, moves=False).value
 
 
 def points_seen(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> tuple[SurfacePoints, Float[Array, " P"]]:
@@ -179,13 +191,13 @@ def _round(
     share: Float[Array, " P"],
     crop: Crop,
     at: PixelUnknowns,
-    weights: Weights,
+    config: FitConfig,
     *,
     moves: bool,
 ) -> Solution[PixelUnknowns]:
-    """A few steps with the points and the robust weights held."""
+    """Some steps with the points and the robust weights held."""
     surface = patches(problem.pixels, points, at.shape)
-    target = problem.target
+    target, weights = problem.target, config.weights
 
     def differences(unknowns: PixelUnknowns) -> Float[Array, "P 3"]:
         return photometric_residuals(surface, crop, unknowns, *_pose(problem, unknowns.shape))
@@ -203,10 +215,13 @@ def _round(
         ]
         return [unknowns.albedo, unknowns.light, *(part / weights.prior**0.5 for part in parts)]
 
+    few = _STEPS if moves else _COLOUR_STEPS
+    steps = few if config.solver == "lm" else config.part_steps
     if moves:
-        return least_squares(residuals, at, steps=_STEPS, tolerance=1e-3)
+        return solve(residuals, at, config, problem.rates, steps=steps, tolerance=1e-3)
     normals, seen = _still(problem, surface, crop, at.shape)
-    still = _fit_colours(surface, normals, seen, root, (at.albedo, at.light), weights)
+    colours = _colour_residuals(surface, normals, seen, root, weights)
+    still = solve(colours, (at.albedo, at.light), config, problem.rates, steps=steps, tolerance=_COLOUR_TOLERANCE)
     return Solution(PixelUnknowns(at.shape, *still.value), still.loss, still.steps, still.result)
 
 
@@ -216,21 +231,20 @@ def _robust_root(differences: Float[Array, "P 3"], share: Float[Array, " P"], we
     return jnp.sqrt(weights.photometric * robust / jnp.maximum(jnp.sum(share), 1.0))
 
 
-def _fit_colours(
+def _colour_residuals(
     surface: Patches,
     normals: Float[Array, "P 3"],
     seen: Float[Array, "P 3"],
     root: Float[Array, " P"],
-    start: Colours,
     weights: Weights,
-) -> Solution[Colours]:
-    """Skin and light on a surface that stays where it is."""
+) -> Callable[[Colours], list[Array]]:
+    """What skin and light leave on a surface that stays where it is, in units of their prior."""
 
     def residuals(colours: Colours) -> list[Array]:
         expected = colours_at(surface.reflectance(colours[0]), normals, light_of(colours[1]))
         return [*colours, root[:, None] * (expected - seen) / weights.prior**0.5]
 
-    return least_squares(residuals, start, steps=_COLOUR_STEPS, tolerance=1e-2)
+    return residuals
 
 
 def colours_first(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: Weights) -> PixelUnknowns:
@@ -240,7 +254,7 @@ def colours_first(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights:
     colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
     any colour alike (papers/003, eq. 8-9).
     """
-    points, share = jax.tree.map(lambda leaf: leaf[::_EVERY], points_seen(problem, crop, at))
+    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], points_seen(problem, crop, at))
     return _robust_colours(problem, points, share, blurred(crop, _SOFT_PX), at, weights)
 
 
@@ -263,7 +277,8 @@ def _robust_colours(
         root = jnp.sqrt(weights.photometric * share * near / jnp.maximum(jnp.sum(share * near), 1e-6))
 
         def again(so_far: tuple[Colours, Array], _: None) -> tuple[tuple[Colours, Array], None]:
-            better = _fit_colours(surface, normals, seen, so_far[1], so_far[0], weights).value
+            left = _colour_residuals(surface, normals, seen, so_far[1], weights)
+            better = least_squares(left, so_far[0], steps=_COLOUR_STEPS, tolerance=_COLOUR_TOLERANCE).value
             return (better, _robust_root(differences(better), share, weights)), None
 
         def differences(colours: Colours) -> Float[Array, "P 3"]:

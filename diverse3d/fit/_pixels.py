@@ -4,6 +4,8 @@ Points are fixed on the surface between two looks at which triangle each pixel s
 photo with the head. So ids carry no gradient, while positions, normals and colours do.
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -95,53 +97,85 @@ def colours_at(
     return tone(shade(albedo, _unit(normals), light))
 
 
-class Patches(eqx.Module):
+class Facets(eqx.Module):
     """Small pieces of surface around the points that are compared: each point's triangle, on its own.
 
     In a few steps the smooth normal moves as its triangle's own does, so that no step needs the whole mesh.
     """
 
-    corners: HeadModel
-    """The head restricted to the corners, three a point."""
     barycentric: Float[Array, "P 3"]
     """Weights of the corners."""
-    albedo: Albedo
-    """Colours of the corners, three a point."""
     bend: Float[Array, "P 3"]
     """Smooth less flat unit normal, in the head's own frame."""
 
+    def __call__(self, corners_m: Float[Array, "n 3"]) -> tuple[Float[Array, "P 3"], Float[Array, "P 3"]]:
+        """Points in metres and their normals, from the corners, three a point."""
+        a, b, c = (corners_m.reshape(-1, 3, 3)[:, i] for i in range(3))
+        return self.mean(corners_m), _unit(jnp.cross(b - a, c - a)) + self.bend
+
+    def mean(self, values: Float[Array, "n D"]) -> Float[Array, "P D"]:
+        """Any attribute of the corners, at the points."""
+        return jnp.einsum("pc,pcd->pd", self.barycentric, values.reshape(-1, 3, values.shape[1]))
+
+
+def facets(points: SurfacePoints, normals: Float[Array, "n 3"], corners_m: Float[Array, "c 3"]) -> Facets:
+    """The surface around points of a mesh with smooth unit normals; its own vertices are `corners_m`, three a point."""
+    flat = Facets(points.barycentric, jnp.zeros_like(points.barycentric))
+    return Facets(points.barycentric, _unit(points(normals)) - flat(corners_m)[1])
+
+
+class Patches(eqx.Module):
+    """`Facets` of a head whose unknowns are still to be found."""
+
+    corners: HeadModel
+    """The head restricted to the corners, three a point."""
+    facets: Facets
+    """The points on them."""
+    albedo: Albedo
+    """Colours of the corners, three a point."""
+
     def __call__(self, unknowns: Unknowns) -> tuple[Float[Array, "P 3"], Float[Array, "P 3"]]:
         """Points in metres and their normals, in the head's own frame."""
-        corners = canonical(self.corners, unknowns)
-        return self._mean(corners), self._flat(corners) + self.bend
+        return self.facets(canonical(self.corners, unknowns))
 
     def reflectance(self, coefficients: Float[Array, " A"]) -> Float[Array, "P 3"]:
         """Albedo of the points."""
-        return self._mean(self.albedo(coefficients))
-
-    def _mean(self, values: Float[Array, "n D"]) -> Float[Array, "P D"]:
-        return jnp.einsum("pc,pcd->pd", self.barycentric, values.reshape(-1, 3, values.shape[1]))
-
-    def _flat(self, corners: Float[Array, "n 3"]) -> Float[Array, "P 3"]:
-        a, b, c = (corners.reshape(-1, 3, 3)[:, i] for i in range(3))
-        return _unit(jnp.cross(b - a, c - a))
+        return self.facets.mean(self.albedo(coefficients))
 
 
 def patches(pixels: PixelHead, points: SurfacePoints, unknowns: Unknowns) -> Patches:
     """The surface around points, with the smooth normals that it has now."""
     corners = points.corners.reshape(-1)
-    found = Patches(
-        corners=pixels.head.subset(corners),
-        barycentric=points.barycentric,
-        albedo=pixels.albedo.subset(corners),
-        bend=jnp.zeros_like(points.barycentric),
-    )
-    smooth = points(vertex_normals(canonical(pixels.head, unknowns), pixels.faces))
-    return eqx.tree_at(lambda p: p.bend, found, _unit(smooth) - found(unknowns)[1])
+    head = pixels.head.subset(corners)
+    normals = vertex_normals(canonical(pixels.head, unknowns), pixels.faces)
+    return Patches(head, facets(points, normals, canonical(head, unknowns)), pixels.albedo.subset(corners))
 
 
 def _unit(vectors: Float[Array, "P 3"]) -> Float[Array, "P 3"]:
     return vectors / jnp.sqrt(jnp.sum(vectors**2, axis=1, keepdims=True) + 1e-12)
+
+
+class Picture(NamedTuple):
+    """A crop of a photo, and how a head's own frame is seen in it."""
+
+    tone: Float[Array, "S S 3"]
+    """Colours on the tone scale."""
+    turn: Float[Array, "3 3"]
+    """Rotation from the head's own frame to the camera's."""
+    camera: WeakPerspective
+    """From there to pixels of the crop."""
+
+
+def colour_differences(
+    points_m: Float[Array, "P 3"],
+    normals: Float[Array, "P 3"],
+    albedo: Float[Array, "P 3"],
+    light: Float[Array, "9 3"],
+    picture: Picture,
+) -> Float[Array, "P 3"]:
+    """Expected less seen colour at surface points with normals in the head's own frame, on the tone scale."""
+    seen = sample(picture.tone, picture.camera.project(points_m @ picture.turn.T))
+    return colours_at(albedo, normals @ picture.turn.T, light) - seen
 
 
 def photometric_residuals(
@@ -151,11 +185,10 @@ def photometric_residuals(
     turn: Float[Array, "3 3"],
     camera: WeakPerspective,
 ) -> Float[Array, "P 3"]:
-    """Expected less seen colour at surface points, on the tone scale."""
-    points, normals = surface(unknowns.shape)
-    seen = sample(crop.tone, crop.camera(camera).project(points @ turn.T))
-    albedo = surface.reflectance(unknowns.albedo)
-    return colours_at(albedo, normals @ turn.T, light_of(unknowns.light)) - seen
+    """`colour_differences` of a head, its skin and its light as the unknowns have them."""
+    albedo, light = surface.reflectance(unknowns.albedo), light_of(unknowns.light)
+    picture = Picture(crop.tone, turn, crop.camera(camera))
+    return colour_differences(*surface(unknowns.shape), albedo, light, picture)
 
 
 def look(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:

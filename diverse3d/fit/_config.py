@@ -1,0 +1,31 @@
+"""Settings of stage 1."""
+
+from typing import Literal
+
+import equinox as eqx
+
+from ._costs import Weights
+
+Solver = Literal["lm", "sgd"]
+
+
+class FitConfig(eqx.Module):
+    """How stage 1 runs."""
+
+    solver: Solver = eqx.field(static=True, default="lm")
+    """`lm`: Levenberg–Marquardt. `sgd`: the paper's gradient descent (lr 5e-3, half for eyeball components), over
+    landmarks or vertices and then over pixels; the colours that those start from are found by `lm` either way."""
+    steps: int = eqx.field(static=True, default=60)
+    """Budget of the solver. The rigid stage before it has a fifth as many, and so has, by gradient descent, each of the
+    four rounds over pixels after it; by `lm` those are a few fixed steps. The paper's SGD runs 2000 in all."""
+    tolerance: float = eqx.field(static=True, default=1e-2)
+    """Relative change of unknowns and loss under which the solver stops."""
+    vertex_sigma_mm: float = eqx.field(static=True, default=0.3)
+    """Noise assumed on a partial mesh's visible vertices, in millimetres a coordinate."""
+    weights: Weights = Weights()
+    """Weights of the loss terms."""
+
+    @property
+    def part_steps(self) -> int:
+        """Steps of the rigid stage, and of each of gradient descent's rounds over pixels."""
+        return self.steps // 5
