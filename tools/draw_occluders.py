@@ -44,7 +44,7 @@ def main() -> None:
     ]
     fitted = d3.fit(d3.observe_photo(clean.rgb, head=problem), problem)
     for occluder in WORN:
-        pictures.append(put_on(clean.rgb, fitted, problem.head, occluder, key=jax.random.key(1))[0])
+        pictures.append(put_on(clean.rgb, fitted, problem.head, occluder, key=jax.random.key(5))[0])
     for scene in scenes("test", SCENES, head=problem.head):
         pictures.append(scene.rgb)
     tiles = []

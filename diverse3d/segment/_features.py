@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
     facing: Float[np.ndarray, "H W"]
     """How much the surface faces the camera, 0 to 1."""
     person: Float[np.ndarray, "H W"]
-    """How likely each pixel shows a person at all, 0 to 1: a face that reaches beyond isn't seen there."""
+    """How likely each pixel shows a person at all, 0 to 1: where none is, no face is seen."""
 
 
 def halved(image: Float[np.ndarray, "_ _ *c"]) -> Float[np.ndarray, "_ _ *c"]:
@@ -91,11 +91,10 @@ def features(pair: Comparison, share: Float[np.ndarray, "H W"] | None = None) ->
     detail = np.sqrt(np.maximum(_around(expected_grey**2, face, 5) - _around(expected_grey, face, 5) ** 2, 0.0))
     local = [
         *np.moveaxis(pair.seen, 2, 0), *np.moveaxis(pair.expected, 2, 0), *np.moveaxis(difference, 2, 0),
-        apart, tolerant, odds, texture, detail, pair.facing, pair.person, *np.moveaxis(pair.place, 2, 0),
+        apart, tolerant, odds, texture, detail, pair.facing, *np.moveaxis(pair.place, 2, 0),
         np.abs(pair.place[..., 0]),
     ]  # fmt: skip
-    told = [*np.moveaxis(difference, 2, 0), apart, tolerant, odds, texture, share, pair.person,
-            *np.moveaxis(pair.seen, 2, 0)]  # fmt: skip
+    told = [*np.moveaxis(difference, 2, 0), apart, tolerant, odds, texture, share, *np.moveaxis(pair.seen, 2, 0)]
     context = [_around(plane, face, size) for size in _CONTEXTS for plane in told]
     whole = [np.full(face.shape, plane[face].mean() if face.any() else 0.0) for plane in (tolerant, odds, share, grey)]
     return np.stack([plane[face] for plane in (*local, *context, *whole)], axis=1).astype(np.float32)

@@ -24,6 +24,11 @@ UNSURE = 0.9
 
 _STRENGTH, _CONTRAST = 1.5, 0.1
 
+_LEAST_PERSON = 0.01
+"""However sure the person network is, this much is left for its being wrong."""
+_SUREST = 30.0
+"""Log odds beyond which nothing changes."""
+
 
 class FoundOccluder(eqx.Module):
     """What hides the face of a photo."""
@@ -77,7 +82,19 @@ def judge(pair: Comparison, share: Float[np.ndarray, "S S"] | None, segmenter: S
     padded[: len(rows)] = rows
     odds = np.zeros(pair.face.shape)
     odds[pair.face] = np.asarray(_odds(segmenter, jnp.asarray(padded)), np.float64)[: len(rows)]
+    odds[pair.face] = without_background(odds[pair.face], pair.person[pair.face])
     return Judgement(pair, odds, smooth_cut(odds, pair.seen, pair.face, strength=_STRENGTH, contrast=_CONTRAST))
+
+
+def without_background(odds: Float[np.ndarray, " n"], person: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Log odds of the face's pixels being hidden once more: to be seen, one must be neither covered nor background.
+
+    Where a face was detected there is a person: a network that sees none over most of it isn't asked.
+    """
+    if not len(person) or np.median(person) < 0.5:
+        return odds
+    seen = np.clip(person, _LEAST_PERSON, 1.0) / (1.0 + np.exp(np.clip(odds, -_SUREST, _SUREST)))
+    return np.log1p(-seen) - np.log(seen)
 
 
 @eqx.filter_jit
