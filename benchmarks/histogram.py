@@ -70,7 +70,7 @@ def histogram(errors: dict[str, np.ndarray]) -> str:
             axes[0].hist(clipped, _BINS_MM2, weights=weights, histtype="step", linewidth=1.4,
                          color=style(name, 2 + 4 * number)["color"], label=name)  # fmt: skip
         axes[0].axvline(BAD_MM2, color="#8a8580", linewidth=0.8, linestyle=":")
-        axes[0].set_xlabel("mean squared error of visible vertices (mm²; the last bin holds all above)")
+        axes[0].set_xlabel("MSE of visible vertices (mm²; last bin: all above)")
         axes[0].set_ylabel("share of photos (%)")
         axes[0].legend()
     return svg[0]
