@@ -14,8 +14,9 @@ truth = np.asarray(population.split("test", 2).vertices)[1]
 seen = simulate_mesh(truth, head, region="face-mask", setting="realistic", key=jax.random.key(0))
 
 print(f"{'method':>17} {'ASD-O':>7} {'CSE-O':>7} {'energy':>7} {'visible':>7}  mm")
-# The published method, vae-dpp, takes most of a minute; hybrid-dpp needs weights of your own training.
-for method in ("map", "posterior", "posterior-dpp", "posterior-cover", "global-dpp", "vae"):
+# The published method, vae-dpp, takes most of a minute.
+METHODS = ("map", "posterior", "posterior-dpp", "posterior-support", "hybrid-dpp", "hybrid-support", "global-dpp", "vae")
+for method in METHODS:
     result = d3.complete(seen, head=head, n=16, method=method, noise="realistic", key=jax.random.key(1))
     m = result.metrics(truth=truth)
     figures = (m["asd_o"], m["cse_occluded"], m["energy_score"], m["visible_error"])

@@ -221,7 +221,7 @@ def bad(tmp_path_factory) -> Path:
     return folder
 
 
-METHODS_SAID = "The choices are: map, posterior, posterior-dpp, posterior-cover, global-dpp, "
+METHODS_SAID = "The choices are: map, posterior, posterior-dpp, posterior-cover, posterior-support, "
 REGIONS_SAID = "The choices are: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random, auto, none."
 REFUSALS = {
     "no such file": (["{bad}/none.png"], "There is no file {bad}/none.png."),

@@ -31,7 +31,7 @@ from diverse3d.diversify import (
 from diverse3d.diversify._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED
 from diverse3d.diversify._hybrid import hybrid_decoder
 from diverse3d.diversify._learned import coefficient_dual
-from diverse3d.diversify._select import best_cover, hidden_distance, most_diverse
+from diverse3d.diversify._select import best_cover, best_support, hidden_distance, most_diverse
 from diverse3d.fit import fit, isotropic_noise
 from diverse3d.observe import observe_mesh
 
@@ -138,7 +138,35 @@ def test_cover_lies_nearer_to_a_pool_than_other_choices(task, key):
     cover = jax.jit(lambda pool: best_cover(head, at, pool, 8))(pool)
     diverse = pool[most_diverse(head, at, pool, 8, CONFIG)]
     assert closest(cover) < closest(pool[:8]) and closest(cover) < closest(diverse)
-    assert bool(jnp.isfinite(best_cover(head, at, jnp.ones((10, belief.mean.size)), 4)).all())  # all the same
+
+
+def test_support_points_stand_for_a_pool_best(task, key):
+    (head, at, belief, *_), _, _ = task
+    pool, fresh = (belief.samples(count, key=one) for count, one in zip((200, 1000), jax.random.split(key), strict=True))
+
+    def expected_score(points):
+        """Energy score of the points, averaged over a fresh pool of truths."""
+        heads = jax.vmap(lambda point: head_vertices(head, point))(jnp.concatenate([points, fresh]))
+        distance = np.asarray(hidden_distance(at, heads))
+        n = len(points)
+        return distance[:n, n:].mean() - 0.5 * distance[:n, :n].mean()
+
+    support = jax.jit(lambda pool: best_support(head, at, pool, 8))(pool)
+    drawn = belief.mean[None] + CONFIG.contraction * (pool - belief.mean[None])
+    others = (pool[:8], drawn[:8], drawn[most_diverse(head, at, drawn, 8, CONFIG)], best_cover(head, at, pool, 8))
+    assert expected_score(support) < min(map(expected_score, others))
+    # One point lies where the sum of distances to the pool is least.
+    one = best_support(head, at, pool, 1)
+    near = one + 0.3 * (pool[:20] - one)
+    assert expected_score(one) < min(expected_score(other[None]) for other in near)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_a_pool_of_one_head_is_that_head(task, n):
+    (head, at, belief, *_), _, _ = task
+    same = jnp.ones((10, belief.mean.size))
+    for choose in (best_cover, best_support):
+        np.testing.assert_allclose(choose(head, at, same, n), np.ones((n, belief.mean.size)), rtol=1e-9)
 
 
 def test_what_the_quality_of_a_latent_depends_on(mesh_model):
@@ -189,6 +217,7 @@ def test_nothing_visible_cannot_be_encoded(tiny_head, mesh_model, task):
 
 def test_a_selection_is_chosen_by_wish():
     assert selected("hybrid-dpp", "cover") == "hybrid-cover" and selected("posterior-cover", "diverse") == "posterior-dpp"
+    assert selected("hybrid-support", "cover") == "hybrid-cover" and selected("hybrid", "support") == "hybrid-support"
     assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pooled
     with pytest.raises(InputError, match="does not search a pool"):
         selected("vae-dpp", "cover")

@@ -209,7 +209,7 @@ def test_nothing_visible_gives_the_prior(still_head, key):
 def test_everything_visible_leaves_nothing_open(still_head, key):
     truth = np.asarray(still_head.shaped(still_head.prior_mean + 0.3))
     fit = fit_at(still_head, truth, np.ones(len(truth), bool))
-    for name in ("map", "posterior", "posterior-dpp", "posterior-cover"):
+    for name in ("map", "posterior", "posterior-dpp", "posterior-cover", "posterior-support"):
         heads = run(name, still_head, fit, key, noise=isotropic_noise(still_head, 1e-5, "x"))
         np.testing.assert_allclose(heads, np.broadcast_to(truth, heads.shape), atol=1e-4)
 

@@ -147,9 +147,10 @@ def holding(
 ) -> Hold | None:
     """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
     known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
-    if not (method.held_together and known and config.hold > 0.0):
+    strength = method.hold if config.hold is None else config.hold
+    if not (known and method.hold > 0.0 and strength > 0.0):
         return None
-    return hold_together(head, at, _noise_of(head, belief, noise), config.hold)
+    return hold_together(head, at, _noise_of(head, belief, noise), strength)
 
 
 def _noise_of(head: HeadModel, belief: Posterior, noise: str | NoiseModel | None) -> NoiseModel:

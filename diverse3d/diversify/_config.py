@@ -16,10 +16,11 @@ class DiversifyConfig(eqx.Module):
     """Posterior samples that the selection chooses from (at least twice the number asked for)."""
     contraction: float = eqx.field(static=True, default=0.65)
     """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
-    hold: float = eqx.field(static=True, default=1.0)
-    """How firmly the hybrid's samples are held together where visible. The noise `exact` was enlarged to serve the
-    hidden part, so the visible part is known better; a photo's is the fit's own, unless its noise is `photo`. 0 leaves
-    samples as the closed form has them, 1 keeps half of a difference where data and prior say equally much of it."""
+    hold: float | None = eqx.field(static=True, default=None)
+    """How firmly the hybrid's samples are held together where visible; None as the method has it. The noise `exact` was
+    enlarged to serve the hidden part, so the visible part is known better; a photo's is the fit's own, unless its noise
+    is `photo`. 0 leaves samples as the closed form has them, 1 keeps half of a difference where data and prior say
+    equally much of it."""
     refine: int = eqx.field(static=True, default=0)
     """Steps of Adam by which hybrid-dpp pushes its selected latents farther apart by the DPP loss; 0 leaves them. On
     validation heads 30 steps raise ASD-O by half, but the closest sample's error too, so none are the default."""

@@ -1,5 +1,6 @@
 """The one table of methods: the command line, the benchmark and the documentation read it."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,9 +8,9 @@ from .._errors import InputError
 from .._suggest import nearest
 from ..head import HeadModel
 from ._coefficients import run_coefficient_dpp
-from ._hybrid import run_hybrid, run_hybrid_cover, run_hybrid_dpp
+from ._hybrid import run_hybrid, run_hybrid_cover, run_hybrid_dpp, run_hybrid_support
 from ._learned import Kind, has_weights
-from ._linear import run_map, run_posterior, run_posterior_cover, run_posterior_dpp
+from ._linear import run_map, run_posterior, run_posterior_cover, run_posterior_dpp, run_posterior_support
 from ._task import Samples
 from ._vae import run_vae, run_vae_dpp
 
@@ -29,8 +30,8 @@ class Method(NamedTuple):
     """The trained model that it needs."""
     kriging: bool = False
     """Whether its heads go through the kriging correction in the end."""
-    held_together: bool = False
-    """Whether its samples are held together where visible (`DiversifyConfig.hold`)."""
+    hold: float = 0.0
+    """How firmly its samples are held together where visible, unless `DiversifyConfig.hold` says so; 0: not at all."""
     pixels: bool = False
     """Whether its loss compares heads with a photo's pixels (`DiversifyConfig.photometric_weight`)."""
     latents: str = "coefficients"
@@ -55,6 +56,9 @@ METHODS: dict[str, Method] = {
     ),
     "posterior-cover": Method(
         "the centres of clusters of a posterior pool (k-means)", run_posterior_cover, pooled=True
+    ),
+    "posterior-support": Method(
+        "the points that together stand for a posterior pool best (support points)", run_posterior_support, pooled=True
     ),
     "global-dpp": Method(
         "Algorithm 2's loss over the coefficients of the whole head",
@@ -90,14 +94,14 @@ METHODS: dict[str, Method] = {
         "independent samples of the closed form and the residual VAE together",
         run_hybrid,
         weights="residual",
-        held_together=True,
+        hold=1.0,
         latents="hybrid",
     ),
     "hybrid-dpp": Method(
         "the most diverse of a pool of the closed form and the residual VAE together",
         run_hybrid_dpp,
         weights="residual",
-        held_together=True,
+        hold=1.0,
         pooled=True,
         latents="hybrid",
     ),
@@ -105,14 +109,21 @@ METHODS: dict[str, Method] = {
         "the centres of clusters of such a pool (k-means)",
         run_hybrid_cover,
         weights="residual",
-        held_together=True,
+        hold=1.0,
+        pooled=True,
+    ),
+    "hybrid-support": Method(
+        "the points that together stand for such a pool best (support points)",
+        run_hybrid_support,
+        weights="residual",
+        hold=0.5,
         pooled=True,
     ),
 }
 
 DEFAULT_METHOD = "hybrid-dpp"
 _WITHOUT_WEIGHTS = "posterior-dpp"
-SELECTIONS = {"diverse": "-dpp", "cover": "-cover"}
+SELECTIONS = {"diverse": "-dpp", "cover": "-cover", "support": "-support"}
 """What a pool can be searched for, with the ending of the methods that do so."""
 
 
@@ -126,7 +137,7 @@ def selected(name: str, select: str | None) -> str:
     """The method like `name` that searches its pool for `select`; raises `InputError` where there is none."""
     if select is None:
         return name
-    base = get_method(name) and name.removesuffix("-dpp").removesuffix("-cover")
+    base = get_method(name) and re.sub(f"({'|'.join(SELECTIONS.values())})$", "", name)
     if select not in SELECTIONS or base + SELECTIONS[select] not in METHODS:
         raise InputError(f"The method '{name}' does not search a pool for '{select}'; use hybrid-dpp or posterior-dpp.")
     return base + SELECTIONS[select]

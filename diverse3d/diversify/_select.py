@@ -14,6 +14,14 @@ _LLOYD_STEPS = 50
 """Steps of k-means; pools of some hundred heads settle in fewer."""
 
 
+_SUPPORT_STEPS = 200
+"""Steps towards the support points."""
+
+_NEAREST = 1e-2
+"""Distances count as no smaller, in units of the pool's spread: where a point lies on a member of the pool, their
+pull has no direction."""
+
+
 def all_vertices(head: HeadModel, points: Float[Array, "N D"]) -> Float[Array, "N V 3"]:
     """Vertices of many points, a bounded number at a time so that skinning's intermediates stay small."""
     return jax.lax.map(lambda point: head_vertices(head, point), points, batch_size=64)
@@ -54,6 +62,33 @@ def best_cover(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int) -
         return jnp.where(count > 0, member / jnp.maximum(count, 1.0), share)
 
     return jax.lax.fori_loop(0, _LLOYD_STEPS, step, start) @ points
+
+
+def best_support(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int) -> Float[Array, "n D"]:
+    """`n` points that stand for the pool best: support points (Mak & Joseph 2018, algorithm sp.ccp).
+
+    Of all sets of `n`, the one at the least energy distance from the pool over hidden vertices, up to a local minimum:
+    that with the lowest energy score to be expected if the pool is right. A step moves each point towards the pool's
+    members, near ones most, while the other points push it away; it never makes the set worse. Starts from the members
+    farthest apart.
+    """
+    square = hidden_distance(fit, all_vertices(head, points)) ** 2
+    square = square / jnp.maximum(jnp.mean(square), jnp.finfo(square.dtype).tiny)
+    pool = points.shape[0]
+
+    def step(_: Int[Array, ""], share: Float[Array, "n P"]) -> Float[Array, "n P"]:
+        # As in `best_cover`, distances follow from the pool's own: weights sum to one.
+        cross = share @ square
+        within = 0.5 * jnp.sum(cross * share, axis=1)
+        to_pool = cross - within[:, None]
+        to_others = cross @ share.T - within[:, None] - within[None, :]
+        pull = 1.0 / jnp.sqrt(jnp.maximum(to_pool, _NEAREST**2))
+        push = (1.0 - jnp.eye(n, dtype=share.dtype)) / jnp.sqrt(jnp.maximum(to_others, _NEAREST**2))
+        away = jnp.sum(push, axis=1, keepdims=True) * share - push @ share
+        return (pull + (pool / n) * away) / jnp.sum(pull, axis=1, keepdims=True)
+
+    start = jax.nn.one_hot(_farthest(square, n), pool, dtype=points.dtype)
+    return jax.lax.fori_loop(0, _SUPPORT_STEPS, step, start) @ points
 
 
 def _farthest(square: Float[Array, "P P"], n: int) -> Int[Array, " n"]:
