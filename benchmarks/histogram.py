@@ -22,6 +22,7 @@ from .photos import geometry_error_mm
 if TYPE_CHECKING:
     from .__main__ import Options
 
+_LOOKS = (2, 7, 11)
 BAD_MM2 = 25.0
 """Mean squared error from which on a fit is very bad: 5 mm RMS."""
 UNFITTED = "mean head, unfitted"
@@ -64,11 +65,11 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
 def histogram(errors: dict[str, np.ndarray]) -> str:
     """Steps of the share of photos by mean squared error, as SVG."""
     with drawing(1, width=5.2, height=3.0) as (axes, svg):
-        for number, (name, values) in enumerate(errors.items()):
+        for look, (name, values) in zip(_LOOKS, errors.items(), strict=True):
             clipped = np.minimum(values, _BINS_MM2[-1] - 1e-6)
             weights = np.full(len(values), 100.0 / max(len(values), 1))
             axes[0].hist(clipped, _BINS_MM2, weights=weights, histtype="step", linewidth=1.4,
-                         color=style(name, 2 + 4 * number)["color"], label=name)  # fmt: skip
+                         color=style(name, look)["color"], label=name)  # fmt: skip
         axes[0].axvline(BAD_MM2, color="#8a8580", linewidth=0.8, linestyle=":")
         axes[0].set_xlabel("MSE of visible vertices (mm²; last bin: all above)")
         axes[0].set_ylabel("share of photos (%)")

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from diverse3d import DEMO_PHOTO, InputError, metrics
 from diverse3d.cli import main
+from diverse3d.diversify import METHODS as ALL_METHODS
 from diverse3d.diversify import DiversifyConfig, believe, complete
 from diverse3d.experiments import SUITES, Options, Plan, RecordStore, drawn_heads, run
 from diverse3d.experiments import _frontier as frontier
@@ -27,6 +28,7 @@ from diverse3d.experiments._cells import Done, Record
 from diverse3d.experiments._findings import Findings, Table
 from diverse3d.experiments._measures import farthest, spreads
 from diverse3d.experiments._page import write
+from diverse3d.experiments._plots import style
 from diverse3d.experiments._table1 import conclude as conclude_table1
 from diverse3d.fit import fit, prepare
 from diverse3d.head import load_head
@@ -360,3 +362,8 @@ def test_every_suite_is_in_the_help(capsys):
     assert main(["benchmark", "--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in SUITES)
+
+
+def test_every_method_has_a_look_of_its_own():
+    looks = [style(name) for name in ALL_METHODS]
+    assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == len(ALL_METHODS)

@@ -10,10 +10,10 @@ import numpy as np
 from ..diversify import METHODS
 
 _COLOURS = (
-    "#4a4a4a", "#8a8580", "#3d7ea6", "#7fb3d0", "#a8a13a", "#d1c866",
-    "#5b8f5a", "#2f6b4f", "#9cc59a", "#d99a6c", "#b63e54", "#e27a54",
+    "#4a4a4a", "#8a8580", "#3d7ea6", "#7fb3d0", "#8f8cc4", "#a8a13a", "#d1c866",
+    "#5b8f5a", "#2f6b4f", "#9cc59a", "#d99a6c", "#b63e54", "#e27a54", "#cf7fa8",
 )  # fmt: skip
-_MARKS = "osD^vP<>XphH"
+_MARKS = "osD^8vP<>XphHd"
 _LOOK = {
     "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4dfda", "grid.linewidth": 0.6,
