@@ -148,7 +148,7 @@ def holding(
     """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
     known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
     strength = method.hold if config.hold is None else config.hold
-    if not (known and method.hold > 0.0 and strength > 0.0):
+    if method.hold is None or not (known and strength):
         return None
     return hold_together(head, at, _noise_of(head, belief, noise), strength)
 

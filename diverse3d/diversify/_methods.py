@@ -30,8 +30,10 @@ class Method(NamedTuple):
     """The trained model that it needs."""
     kriging: bool = False
     """Whether its heads go through the kriging correction in the end."""
-    hold: float = 0.0
-    """How firmly its samples are held together where visible, unless `DiversifyConfig.hold` says so; 0: not at all."""
+    hold: float | None = None
+    """How firmly its samples are held together where visible, unless `DiversifyConfig.hold` says so; None: they can't
+    be. On validation heads, 0 leaves independent samples with honest intervals, 1 serves the selections' diversity,
+    and half of it the support points' energy score."""
     pixels: bool = False
     """Whether its loss compares heads with a photo's pixels (`DiversifyConfig.photometric_weight`)."""
     latents: str = "coefficients"
@@ -94,7 +96,7 @@ METHODS: dict[str, Method] = {
         "independent samples of the closed form and the residual VAE together",
         run_hybrid,
         weights="residual",
-        hold=1.0,
+        hold=0.0,
         latents="hybrid",
     ),
     "hybrid-dpp": Method(
