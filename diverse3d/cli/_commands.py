@@ -48,8 +48,8 @@ class DiversifyOptions:
     """How many completions."""
     method: Annotated[str | None, arg(metavar="NAME")] = None
     """How they are made: map, posterior, posterior-dpp, posterior-cover, posterior-support, global-dpp,
-    global-local-dpp, vae, vae-dpp, vae-dpp-kriging, hybrid, hybrid-dpp, hybrid-cover or hybrid-support; hybrid-dpp if
-    not given (posterior-dpp for a head without trained weights)."""
+    global-local-dpp, vae, vae-dpp, vae-dpp-kriging, hybrid, hybrid-dpp, hybrid-cover or hybrid-support;
+    hybrid-dpp if not given (posterior-dpp for a head without trained weights)."""
     select: Annotated[Literal["diverse", "cover", "support"] | None, arg(metavar="WISH")] = None
     """What a pool is searched for: the most different heads (diverse), those that any plausible head lies near to one
     of (cover), or those that together stand for all plausible heads best (support); as the method's name says if not
