@@ -1,6 +1,7 @@
 """Suite `histogram`: errors of single fits to occluded photos, global head against global + local (papers/004 §1.2)."""
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +66,7 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
 def histogram(errors: dict[str, np.ndarray]) -> str:
     """Steps of the share of photos by mean squared error, as SVG."""
     with drawing(1, width=5.2, height=3.0) as (axes, svg):
-        for look, (name, values) in zip(_LOOKS, errors.items(), strict=False):
+        for look, (name, values) in zip(itertools.cycle(_LOOKS), errors.items(), strict=False):
             clipped = np.minimum(values, _BINS_MM2[-1] - 1e-6)
             weights = np.full(len(values), 100.0 / max(len(values), 1))
             axes[0].hist(clipped, _BINS_MM2, weights=weights, histtype="step", linewidth=1.4,

@@ -28,7 +28,9 @@ from diverse3d.diversify import (
     save_components,
     selected,
 )
+from diverse3d.diversify._complete import holding
 from diverse3d.diversify._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED
+from diverse3d.diversify._hold import hold_together
 from diverse3d.diversify._hybrid import hybrid_decoder
 from diverse3d.diversify._learned import coefficient_dual
 from diverse3d.diversify._select import best_cover, best_support, hidden_distance, most_diverse
@@ -169,6 +171,17 @@ def test_a_pool_of_one_head_is_that_head(task, n):
         np.testing.assert_allclose(choose(head, at, same, n), np.ones((n, belief.mean.size)), rtol=1e-9)
 
 
+def test_few_heads_many_times_over_are_still_a_pool(task, key):
+    """More points than places to be: nothing pushes those apart that meet."""
+    (head, at, belief, *_), _, _ = task
+    few = belief.samples(5, key=key)
+    for choose in (best_cover, best_support):
+        chosen = choose(head, at, jnp.tile(few, (8, 1)), 12)
+        heads = jax.vmap(lambda point: head_vertices(head, point))(jnp.concatenate([few, chosen]))
+        distance = np.asarray(hidden_distance(at, heads))
+        assert distance[:5, 5:].min(0).max() < 0.5 * distance[:5, :5].max()
+
+
 def test_what_the_quality_of_a_latent_depends_on(mesh_model):
     learned = dataclasses.replace(mesh_model, latent_norm=(2.0, 0.1))
     assert learned.threshold(3.0) == pytest.approx(2.3**3)
@@ -248,6 +261,21 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
 
     loose, tight = spread(0.0), spread(2.0)
     assert tight[0] < 0.5 * loose[0] and tight[1] / tight[0] > 2.0 * loose[1] / loose[0]
+
+
+def test_how_firmly_samples_are_held_is_the_method_s_unless_told(tiny_head, task):
+    (_, at, belief, *_), noise, seen = task
+    belief = dataclasses.replace(belief, noise="exact")
+
+    def held(name, hold=None):
+        config = dataclasses.replace(CONFIG, hold=hold)
+        return holding(seen, tiny_head, at, get_method(name), belief, noise, config)
+
+    for name, strength in (("hybrid-dpp", 1.0), ("hybrid-cover", 1.0), ("hybrid-support", 0.5)):
+        np.testing.assert_array_equal(held(name).kept, hold_together(tiny_head, at, noise, strength).kept)
+        assert held(name, 0.0) is None
+    np.testing.assert_array_equal(held("hybrid", 0.7).kept, hold_together(tiny_head, at, noise, 0.7).kept)
+    assert held("hybrid") is None and held("posterior", 1.0) is None
 
 
 def test_refinement_pushes_samples_apart_where_hidden_alone(tiny_head, components, task, key, optax_promotion):

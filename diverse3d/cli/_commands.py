@@ -51,9 +51,9 @@ class DiversifyOptions:
     global-local-dpp, vae, vae-dpp, vae-dpp-kriging, hybrid, hybrid-dpp, hybrid-cover or hybrid-support;
     hybrid-dpp if not given (posterior-dpp for a head without trained weights)."""
     select: Annotated[Literal["diverse", "cover", "support"] | None, arg(metavar="WISH")] = None
-    """What a pool is searched for: the most different heads (diverse), those that any plausible head lies near to one
-    of (cover), or those that together stand for all plausible heads best (support); as the method's name says if not
-    given."""
+    """What a pool is searched for: the most different heads of it (diverse), those that any plausible head lies near to
+    one of (cover), or those that together stand for all plausible heads best (support); as the method's name says if
+    not given."""
     weights: OptionalFile = None
     """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME")] = None

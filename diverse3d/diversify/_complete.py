@@ -148,7 +148,7 @@ def holding(
     """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
     known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
     strength = method.hold if config.hold is None else config.hold
-    if method.hold is None or not (known and strength):
+    if method.hold is None or strength is None or not (known and strength > 0.0):
         return None
     return hold_together(head, at, _noise_of(head, belief, noise), strength)
 

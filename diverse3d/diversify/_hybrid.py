@@ -77,7 +77,7 @@ def hybrid_decoder(task: Task, contraction: float = 1.0) -> HybridDecoder:
 
 @eqx.filter_jit
 def run_hybrid(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """Independent samples: what the selections choose from."""
+    """Independent samples. The pools that selections choose from may be held together besides (`Method.hold`)."""
     del config
     decode = hybrid_decoder(task)
     latents, points = _pool(decode, n, key)

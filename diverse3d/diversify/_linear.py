@@ -1,4 +1,4 @@
-"""The closed-form methods: map, posterior, posterior-dpp, posterior-cover."""
+"""The closed-form methods: map, posterior, posterior-dpp, posterior-cover, posterior-support."""
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray

@@ -1,4 +1,4 @@
-"""Choosing N heads out of a pool: the most diverse ones, or the ones that cover it best."""
+"""Choosing N heads out of a pool: the most diverse ones, those that cover it best, or those that stand for it best."""
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,12 @@ from .dpp import greedy_selection, kernel, pairwise_distance, quality, quality_t
 _LLOYD_STEPS = 50
 """Steps of k-means; pools of some hundred heads settle in fewer."""
 
-
 _SUPPORT_STEPS = 200
 """Steps towards the support points."""
 
 _NEAREST = 1e-2
-"""Distances count as no smaller, in units of the pool's spread: where a point lies on a member of the pool, their
-pull has no direction."""
+"""In units of the pool's spread: nearer than this, members pull no more strongly, and points don't push each other,
+since neither has a direction where they meet."""
 
 
 def all_vertices(head: HeadModel, points: Float[Array, "N D"]) -> Float[Array, "N V 3"]:
@@ -69,8 +68,8 @@ def best_support(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int)
 
     Of all sets of `n`, the one at the least energy distance from the pool over hidden vertices, up to a local minimum:
     that with the lowest energy score to be expected if the pool is right. A step moves each point towards the pool's
-    members, near ones most, while the other points push it away; it never makes the set worse. Starts from the members
-    farthest apart.
+    members, near ones most, while the other points push it away; it never makes the set worse, as far as heads are
+    linear in their points and beyond `_NEAREST`. Starts from the members farthest apart.
     """
     square = hidden_distance(fit, all_vertices(head, points)) ** 2
     square = square / jnp.maximum(jnp.mean(square), jnp.finfo(square.dtype).tiny)
@@ -83,7 +82,8 @@ def best_support(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int)
         to_pool = cross - within[:, None]
         to_others = cross @ share.T - within[:, None] - within[None, :]
         pull = 1.0 / jnp.sqrt(jnp.maximum(to_pool, _NEAREST**2))
-        push = (1.0 - jnp.eye(n, dtype=share.dtype)) / jnp.sqrt(jnp.maximum(to_others, _NEAREST**2))
+        apart = to_others > _NEAREST**2
+        push = jnp.where(apart, 1.0 / jnp.sqrt(jnp.where(apart, to_others, 1.0)), 0.0)
         away = jnp.sum(push, axis=1, keepdims=True) * share - push @ share
         return (pull + (pool / n) * away) / jnp.sum(pull, axis=1, keepdims=True)
 
