@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from diverse3d.head import load_head
+from diverse3d.head import HeadModel, load_head
 from meshvae import (
     PRESETS,
     Examples,
@@ -55,18 +55,24 @@ class Problem(NamedTuple):
     """Of the step's noise."""
 
 
+def untrained(head: HeadModel, preset: str) -> MaskedVAE:
+    """A masked model of a head with random weights: what they are costs no time."""
+    config, template = PRESETS[preset], np.asarray(head.template_m, np.float64)
+    hierarchy = build_hierarchy(template, np.asarray(head.faces), method=config.hierarchy, strides=config.strides)
+    return make_model(config, hierarchy, key=jax.random.key(0))
+
+
 @functools.cache
 def _problem() -> Problem:
-    head, preset = load_head(dtype=jnp.float32), PRESETS["small"]
+    head = load_head(dtype=jnp.float32)
     template, faces = np.asarray(head.template_m, np.float64), np.asarray(head.faces)
     rng = np.random.default_rng(0)
     coefficients = np.asarray(head.prior_mean) + rng.standard_normal((BATCH, head.n_components)).astype(np.float32)
     offsets = (coefficients @ np.asarray(head.components_m)).reshape(BATCH, -1, 3)
     scale = np.float32(np.sqrt((offsets**2).sum(2).mean()))
-    hierarchy = build_hierarchy(template, faces, method=preset.hierarchy, strides=preset.strides)
     below = template[:, 1] < rng.uniform(-0.08, 0.0, (BATCH, 1))  # of each head another lower part
     return Problem(
-        model=make_model(preset, hierarchy, key=jax.random.key(0)),
+        model=untrained(head, "small"),
         surface=make_surface(template / scale, faces, dtype=jnp.float32),
         examples=Examples(jnp.asarray(offsets / scale), jnp.asarray(~below)),
         key=jax.random.key(1),

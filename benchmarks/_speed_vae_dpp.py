@@ -10,14 +10,13 @@ import numpy as np
 import optax
 import torch
 
-from diverse3d.diversify import DiversifyConfig, Learned, Task, load_learned
+from diverse3d.diversify import DiversifyConfig, Task, load_learned
 from diverse3d.diversify._algorithm2 import optimiser
 from diverse3d.diversify._vae import VaeDecoder, vae_dpp_loss
-from diverse3d.head import HeadModel
-from meshvae import PRESETS, build_hierarchy, make_model
+from meshvae import PRESETS
 
 from ._speed_completion import SAMPLES, _subject
-from ._speed_meshvae import FORMS
+from ._speed_meshvae import FORMS, untrained
 from ._torch_completion import Algorithm2
 from ._torch_head import _tensor
 from ._torch_meshvae import TorchVAE
@@ -31,18 +30,11 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
     _, problem, fitted = _subject()
     shipped = load_learned(problem.head, "masked")
     assert shipped.masked.config == PRESETS["small"], "the row is named after another model"
-    for size, learned in (("small", shipped), ("full", _full_size(problem.head, shipped))):
+    full = dataclasses.replace(shipped, model=untrained(problem.head, "full"))  # tables 3 and 4 of papers/004
+    for size, learned in (("small", shipped), ("full", full)):
         task = Task(problem.head, fitted, None, learned)
         start = VaeDecoder(task).draws(SAMPLES, key=jax.random.key(1))
         yield f"mesh VAE/iteration of vae-dpp, {size}, {SAMPLES} samples", iteration(task, DiversifyConfig(), start)
-
-
-def _full_size(head: HeadModel, like: Learned) -> Learned:
-    """A model of the size of papers/004, tables 3 and 4; what its weights are costs no time."""
-    preset = PRESETS["full"]
-    template = np.asarray(head.template_m, np.float64)
-    hierarchy = build_hierarchy(template, np.asarray(head.faces), method=preset.hierarchy, strides=preset.strides)
-    return dataclasses.replace(like, model=make_model(preset, hierarchy, key=jax.random.key(0)))
 
 
 @eqx.filter_jit

@@ -147,10 +147,10 @@ def holding(
 ) -> Hold | None:
     """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
     known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
-    strength = method.hold if config.hold is None else config.hold
-    if method.hold is None or strength is None or not (known and strength > 0.0):
+    if method.hold is None or not known:
         return None
-    return hold_together(head, at, _noise_of(head, belief, noise), strength)
+    strength = method.hold if config.hold is None else config.hold
+    return hold_together(head, at, _noise_of(head, belief, noise), strength) if strength > 0.0 else None
 
 
 def _noise_of(head: HeadModel, belief: Posterior, noise: str | NoiseModel | None) -> NoiseModel:

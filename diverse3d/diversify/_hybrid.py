@@ -13,7 +13,7 @@ from ._components import ComponentCondition
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices
 from ._learned import Learned
-from ._select import all_vertices, best_cover, best_support, hidden_distance, most_diverse
+from ._select import Choice, all_vertices, hidden_distance, most_diverse
 from ._task import Samples, Task
 from .dpp import dpp_loss, kernel, median_distance, quality, quality_threshold
 
@@ -97,18 +97,10 @@ def run_hybrid_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyA
 
 
 @eqx.filter_jit
-def run_hybrid_cover(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """The centres of `n` clusters of a pool; a centre is no decoded latent, so its latent are its coefficients."""
+def run_hybrid_choice(task: Task, n: int, config: DiversifyConfig, *, choose: Choice, key: PRNGKeyArray) -> Samples:
+    """The `n` points that `choose` makes of a pool; they are no decoded latents, so their latents are coefficients."""
     _, points = _pool(hybrid_decoder(task), max(config.pool, 2 * n), key)
-    centres = best_cover(task.head, task.fit, points, n)
-    return Samples(all_vertices(task.head, centres), centres[:, : task.head.n_components])
-
-
-@eqx.filter_jit
-def run_hybrid_support(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """The `n` points that as a set stand for a pool best; their latents are coefficients, as of `run_hybrid_cover`."""
-    _, points = _pool(hybrid_decoder(task), max(config.pool, 2 * n), key)
-    chosen = best_support(task.head, task.fit, points, n)
+    chosen = choose(task.head, task.fit, points, n)
     return Samples(all_vertices(task.head, chosen), chosen[:, : task.head.n_components])
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices
-from ._select import all_vertices, best_cover, best_support, most_diverse
+from ._select import Choice, all_vertices, most_diverse
 from ._task import Samples, Task
 
 
@@ -37,17 +37,10 @@ def run_posterior_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGK
 
 
 @eqx.filter_jit
-def run_posterior_cover(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """The centres of `n` clusters of a pool of posterior samples."""
+def run_posterior_choice(task: Task, n: int, config: DiversifyConfig, *, choose: Choice, key: PRNGKeyArray) -> Samples:
+    """The `n` points that `choose` makes of a pool of posterior samples."""
     points = _belief(task).samples(max(config.pool, 2 * n), key=key)
-    return _heads(task, best_cover(task.head, task.fit, points, n))
-
-
-@eqx.filter_jit
-def run_posterior_support(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """The `n` points that as a set stand for a pool of posterior samples best."""
-    points = _belief(task).samples(max(config.pool, 2 * n), key=key)
-    return _heads(task, best_support(task.head, task.fit, points, n))
+    return _heads(task, choose(task.head, task.fit, points, n))
 
 
 def _belief(task: Task) -> Posterior:

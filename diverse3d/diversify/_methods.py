@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from .._errors import InputError
 from .._suggest import nearest
 from ..head import HeadModel
 from ._coefficients import run_coefficient_dpp
-from ._hybrid import run_hybrid, run_hybrid_cover, run_hybrid_dpp, run_hybrid_support
+from ._hybrid import run_hybrid, run_hybrid_choice, run_hybrid_dpp
 from ._learned import Kind, has_weights
-from ._linear import run_map, run_posterior, run_posterior_cover, run_posterior_dpp, run_posterior_support
+from ._linear import run_map, run_posterior, run_posterior_choice, run_posterior_dpp
+from ._select import best_cover, best_support
 from ._task import Samples
 from ._vae import run_vae, run_vae_dpp
 
@@ -57,10 +59,14 @@ METHODS: dict[str, Method] = {
         "the most diverse samples of a posterior pool (greedy DPP)", run_posterior_dpp, pooled=True
     ),
     "posterior-cover": Method(
-        "the centres of clusters of a posterior pool (k-means)", run_posterior_cover, pooled=True
+        "the centres of clusters of a posterior pool (k-means)",
+        partial(run_posterior_choice, choose=best_cover),
+        pooled=True,
     ),
     "posterior-support": Method(
-        "the points that together stand for a posterior pool best (support points)", run_posterior_support, pooled=True
+        "the points that together stand for a posterior pool best (support points)",
+        partial(run_posterior_choice, choose=best_support),
+        pooled=True,
     ),
     "global-dpp": Method(
         "Algorithm 2's loss over the coefficients of the whole head",
@@ -109,14 +115,14 @@ METHODS: dict[str, Method] = {
     ),
     "hybrid-cover": Method(
         "the centres of clusters of such a pool (k-means)",
-        run_hybrid_cover,
+        partial(run_hybrid_choice, choose=best_cover),
         weights="residual",
         hold=1.0,
         pooled=True,
     ),
     "hybrid-support": Method(
         "the points that together stand for such a pool best (support points)",
-        run_hybrid_support,
+        partial(run_hybrid_choice, choose=best_support),
         weights="residual",
         hold=0.5,
         pooled=True,

@@ -1,5 +1,7 @@
 """Choosing N heads out of a pool: the most diverse ones, those that cover it best, or those that stand for it best."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -9,6 +11,9 @@ from ..head import HeadModel
 from ._config import DiversifyConfig
 from ._gaussian import head_vertices
 from .dpp import greedy_selection, kernel, pairwise_distance, quality, quality_threshold
+
+Choice = Callable[[HeadModel, Fit, Float[Array, "P D"], int], Float[Array, "n D"]]
+"""A number of points made of a pool: `best_cover`, `best_support`."""
 
 _LLOYD_STEPS = 50
 """Steps of k-means; pools of some hundred heads settle in fewer."""
@@ -53,9 +58,8 @@ def best_cover(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int) -
     start = jax.nn.one_hot(_farthest(square, n), pool, dtype=points.dtype)
 
     def step(_: Int[Array, ""], share: Float[Array, "n P"]) -> Float[Array, "n P"]:
-        # ‖y_p - Σ_q w_q y_q‖² = Σ_q w_q d²_pq - ½ wᵀd²w, for weights that sum to one: no vertices are needed.
-        cross = share @ square
-        away = cross - 0.5 * jnp.sum(cross * share, axis=1, keepdims=True)
+        cross, within = _terms(square, share)
+        away = cross - within[:, None]
         member = jax.nn.one_hot(jnp.argmin(away, axis=0), n, dtype=points.dtype, axis=0)
         count = jnp.sum(member, axis=1, keepdims=True)
         return jnp.where(count > 0, member / jnp.maximum(count, 1.0), share)
@@ -76,9 +80,7 @@ def best_support(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int)
     pool = points.shape[0]
 
     def step(_: Int[Array, ""], share: Float[Array, "n P"]) -> Float[Array, "n P"]:
-        # As in `best_cover`, distances follow from the pool's own: weights sum to one.
-        cross = share @ square
-        within = 0.5 * jnp.sum(cross * share, axis=1)
+        cross, within = _terms(square, share)
         to_pool = cross - within[:, None]
         to_others = cross @ share.T - within[:, None] - within[None, :]
         pull = 1.0 / jnp.sqrt(jnp.maximum(to_pool, _NEAREST**2))
@@ -89,6 +91,17 @@ def best_support(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int)
 
     start = jax.nn.one_hot(_farthest(square, n), pool, dtype=points.dtype)
     return jax.lax.fori_loop(0, _SUPPORT_STEPS, step, start) @ points
+
+
+def _terms(
+    square: Float[Array, "P P"], share: Float[Array, "n P"]
+) -> tuple[Float[Array, "n P"], Float[Array, " n"]]:
+    """d²w and ½ wᵀd²w of weighted means of the pool, of which all their squared distances follow: no vertices needed.
+
+    For weights that sum to one, ‖y_p - Σ_q w_q y_q‖² = Σ_q w_q d²_pq - ½ wᵀd²w.
+    """
+    cross = share @ square
+    return cross, 0.5 * jnp.sum(cross * share, axis=1)
 
 
 def _farthest(square: Float[Array, "P P"], n: int) -> Int[Array, " n"]:

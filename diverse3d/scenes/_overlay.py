@@ -68,8 +68,7 @@ def put_on(
         if one.keep is not None:
             mine[mine] = one.keep(at[mine, :3])
         layer[pixels[mine], :3], layer[pixels[mine], 3] = one.paint(at[mine, :3]), 1.0
-    colours = layer[pixels, :3] * np.maximum(_arriving(at[:, 3:], fitted), 0.02)
-    layer[pixels, :3] = colours
+    layer[pixels, :3] *= np.maximum(_arriving(at[:, 3:], fitted), 0.02)
     picture = layer.reshape(fine, fine, 4)
     share = covered(np.ascontiguousarray(picture[..., 3]), side)[:height, :width]
     painted = np.stack([covered(np.ascontiguousarray(picture[..., k]), side) for k in range(3)], -1)[:height, :width]
