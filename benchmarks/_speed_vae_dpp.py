@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 
 
 def cases() -> Iterator[tuple[str, "Contestants"]]:
-    """An iteration of `vae-dpp` from samples of the encoder: the shipped weights, and untrained ones of full size."""
+    """An iteration of `vae-dpp` from samples of the encoder: the shipped weights, and untrained ones of full size.
+
+    PyTorch's usual form once with the weight of every edge made before the first iteration, and once as a layer that
+    is called makes it.
+    """
     _, problem, fitted = _subject()
     shipped = load_learned(problem.head, "masked")
     assert shipped.masked.config == PRESETS["small"], "the row is named after another model"
-    full = dataclasses.replace(shipped, model=untrained(problem.head, "full"))  # tables 3 and 4 of papers/004
+    full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))  # tables 3 and 4 of papers/004
     for size, learned in (("small", shipped), ("full", full)):
         task = Task(problem.head, fitted, None, learned)
         start = VaeDecoder(task).draws(SAMPLES, key=jax.random.key(1))
-        yield f"mesh VAE/iteration of vae-dpp, {size}, {SAMPLES} samples", iteration(task, DiversifyConfig(), start)
+        name = f"mesh VAE/iteration of vae-dpp, {size}, {SAMPLES} samples"
+        yield name, iteration(task, DiversifyConfig(), start)
+        yield f"{name}, edges' weights made anew", iteration(task, DiversifyConfig(), start, ready=False)
 
 
 @eqx.filter_jit
@@ -44,14 +50,14 @@ def _iterate(task: Task, config: DiversifyConfig, z: jax.Array, state: optax.Opt
     return loss, gradient, optax.apply_updates(z, update), state
 
 
-def iteration(task: Task, config: DiversifyConfig, start: jax.Array) -> "Contestants":
-    """Loss, its gradient by the latents, and Adam's step; PyTorch's usual form has its decoder's weights ready.
+def iteration(task: Task, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> "Contestants":
+    """Loss, its gradient by the latents, and Adam's step; `ready`: PyTorch's usual form has made its weights before.
 
     Ours begins at `start` every time, PyTorch goes on from where it is: the work is the same.
     """
     state = optimiser(config).init(start)
     forms: Contestants = {"ours": lambda: jax.block_until_ready(_iterate(task, config, start, state)[:3])}
-    forms |= {form: _theirs(form, task, config, start) for form in FORMS}
+    forms |= {form: _theirs(form, task, config, start, ready) for form in FORMS}
     _check({form: [np.asarray(part) for part in call()] for form, call in forms.items()}, config.learning_rate)
     return forms
 
@@ -69,10 +75,10 @@ def _check(first: dict[str, list[np.ndarray]], rate: float) -> None:
         np.testing.assert_allclose(there[steep], reached[steep], rtol=0, atol=1e-2 * rate, err_msg=f"PyTorch, {form}")
 
 
-def _theirs(form: str, task: Task, config: DiversifyConfig, start: jax.Array) -> Callable[[], object]:
+def _theirs(form: str, task: Task, config: DiversifyConfig, start: jax.Array, ready: bool) -> Callable[[], object]:
     learned = task.learned
     assert learned is not None
-    network = TorchVAE(learned.masked, FORMS[form]).freeze()
+    network = TorchVAE(learned.masked, FORMS[form]).freeze(ready=ready)
     template, scale = _tensor(learned.template_m), float(learned.scale_m)
     algorithm = Algorithm2(task.fit, learned.threshold(config.n_sigma, literal=config.literal_quality), config)
     z = _tensor(start).requires_grad_()

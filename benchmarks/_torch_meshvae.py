@@ -195,10 +195,10 @@ class TorchVAE(torch.nn.Module):
         blocks = (*self.down, self.mean, self.log_variance, *self.up)
         return [pair for block in blocks for pair in block.ordered()]
 
-    def freeze(self) -> "TorchVAE":
-        """Only latents are differentiated from now on."""
+    def freeze(self, *, ready: bool = True) -> "TorchVAE":
+        """Only latents are differentiated from now on; `ready`: the usual form makes its weights now, once."""
         for block in self.up:
-            if isinstance(block, UsualBlock):
+            if ready and isinstance(block, UsualBlock):
                 block.freeze()
         return self.requires_grad_(False)
 

@@ -106,6 +106,7 @@ def complete(
         if method is None:
             method = default_method(head.head if isinstance(head, FitProblem) else head)
         chosen = get_method(method)
+        config = chosen.settle(config)
         learned = None if weights is None else Path(weights)
         if not isinstance(head, FitProblem):
             head = chosen.head(head)

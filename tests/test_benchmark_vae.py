@@ -305,7 +305,8 @@ def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision
     size = learned.threshold(config.n_sigma) + jnp.linspace(-1.0, 1.0, len(z))  # some lose quality, others don't
     z = z * jnp.sqrt(size / jnp.sum(z**2, axis=1))[:, None]
     seen = Seen(head.template_m + 0.003, jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1]))
-    forms = iteration(Task(head, seen, None, learned), config, z)  # stops where they differ
+    for ready in (True, False):
+        forms = iteration(Task(head, seen, None, learned), config, z, ready=ready)  # stops where they differ
     assert set(forms) == {"ours", "usual", "matched"} and forms["ours"]()[1].all()
 
 

@@ -139,7 +139,7 @@ def test_files_say_what_was_run(options, table):
     assert rows[0]["mean"] == f"{stored['figures'][0]['mean']:.7g}"
     assert stored["plan"]["seeds"] == 1 and stored["plan"]["seed"] == 0 and stored["plan"]["samples"] == 10
     assert stored["plan"]["methods"] == ["map", "posterior", "posterior-dpp"]
-    assert stored["configuration"]["diversify"]["contraction"] == DiversifyConfig().contraction
+    assert stored["configuration"]["diversify"]["posterior-dpp"]["contraction"] == ALL_METHODS["posterior-dpp"].contraction
     assert len(stored["hashes"]["head"]) == 64 and {"processor", "jax"} <= set(stored["environment"])
     # Methods without weights are left out, which is said.
     assert set(stored["left_out"]) == {"hybrid-dpp"} and "weights" in stored["left_out"]["hybrid-dpp"]

@@ -154,7 +154,7 @@ def test_support_points_stand_for_a_pool_best(task, key):
         return distance[:n, n:].mean() - 0.5 * distance[:n, :n].mean()
 
     support = jax.jit(lambda pool: best_support(head, at, pool, 8))(pool)
-    drawn = belief.mean[None] + CONFIG.contraction * (pool - belief.mean[None])
+    drawn = belief.mean[None] + 0.65 * (pool - belief.mean[None])
     others = (pool[:8], drawn[:8], drawn[most_diverse(head, at, drawn, 8, CONFIG)], best_cover(head, at, pool, 8))
     assert expected_score(support) < min(map(expected_score, others))
     # One point lies where the sum of distances to the pool is least.
@@ -231,7 +231,7 @@ def test_nothing_visible_cannot_be_encoded(tiny_head, mesh_model, task):
 def test_a_selection_is_chosen_by_wish():
     assert selected("hybrid-dpp", "cover") == "hybrid-cover" and selected("posterior-cover", "diverse") == "posterior-dpp"
     assert selected("hybrid-support", "cover") == "hybrid-cover" and selected("hybrid", "support") == "hybrid-support"
-    assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pooled
+    assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pool is not None
     with pytest.raises(InputError, match="does not search a pool"):
         selected("vae-dpp", "cover")
 
@@ -241,6 +241,17 @@ def test_the_command_s_defaults_are_the_configuration_s():
     command, config = DiversifyOptions(), DiversifyConfig()
     for name in ("pool", "contraction", "k", "n_sigma", "refine"):
         assert getattr(command, name) == getattr(config, name), name
+
+
+def test_a_method_settles_what_the_settings_leave_to_it():
+    hybrid, diverse, cover = (get_method(name) for name in ("hybrid", "hybrid-dpp", "hybrid-cover"))
+    left = DiversifyConfig()
+    assert (hybrid.settle(left).pool, hybrid.settle(left).hold) == (None, 0.0)
+    assert diverse.settle(left).scale < 1.0 < hybrid.settle(left).scale
+    assert cover.settle(left).pool_size(16) > diverse.settle(left).pool_size(16)
+    said = DiversifyConfig(pool=7, hold=0.0, contraction=0.9)
+    assert all(method.settle(said) == said for method in (hybrid, diverse, cover))
+    assert cover.settle(said).pool_size(16) == 32
 
 
 # Samples

@@ -191,7 +191,8 @@ def run(name, head, fit, key, n=4, config=QUICK, noise=None, learned=None):
     method = get_method(name)
     noise = load_noise(head, "realistic") if noise is None else noise
     belief = posterior(head, fit, noise) if method.closed_form else None
-    return np.asarray(method.run(Task(head, fit, belief, learned), n, config, key=key).vertices_m)
+    task = Task(head, fit, belief, learned)
+    return np.asarray(method.run(task, n, method.settle(config), key=key).vertices_m)
 
 
 def test_nothing_visible_gives_the_prior(still_head, key):

@@ -58,10 +58,11 @@ class DiversifyOptions:
     """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME")] = None
     """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
-    pool: int = 200
-    """Samples that a selection chooses from."""
-    contraction: float = 0.65
-    """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
+    pool: int | None = None
+    """Samples that a selection chooses from; 200 for diverse, 1600 for cover and support if not given."""
+    contraction: float | None = None
+    """What samples' differences from the mean are multiplied by, before a selection: 0.65 for diverse, 1 for cover and
+    support, 1.1 for hybrid if not given."""
     k: float = 0.5
     """Sharpness of similarity in the diversity kernel, in units of the median distance."""
     n_sigma: float = 3.0

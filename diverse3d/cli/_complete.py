@@ -102,8 +102,8 @@ def diversify_settings(command: Complete) -> DiversifyConfig:
     if command.n < 1:
         raise InputError(f"{command.n} completions were asked for; ask for at least 1.")
     for name, value, sound in (
-        ("--pool", command.pool, command.pool >= 1),
-        ("--contraction", command.contraction, 0 < command.contraction < float("inf")),
+        ("--pool", command.pool, command.pool is None or command.pool >= 1),
+        ("--contraction", command.contraction, command.contraction is None or 0 < command.contraction < float("inf")),
         ("--k", command.k, 0 < command.k < float("inf")),
         ("--n-sigma", command.n_sigma, 0 <= command.n_sigma < float("inf")),
     ):

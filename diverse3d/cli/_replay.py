@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -75,13 +75,13 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
         settings, head = _table(record["configuration"]), _table(record["head"])
         fit = _table(settings["fit"])
         run = Run(
-            head_name=_as("", head["name"]),
-            head_sha256=_as("", head["sha256"] or ""),
-            key_impl=_as("", settings["key_impl"]),
-            key_data=tuple(_as(0, word) for word in settings["key_data"]),
-            n=_as(0, settings["n"]),
-            method=_as("", settings["method"]),
-            noise=None if settings["noise"] is None else _as("", settings["noise"]),
+            head_name=_as(str, head["name"]),
+            head_sha256=_as(str, head["sha256"] or ""),
+            key_impl=_as(str, settings["key_impl"]),
+            key_data=tuple(_as(int, word) for word in settings["key_data"]),
+            n=_as(int, settings["n"]),
+            method=_as(str, settings["method"]),
+            noise=None if settings["noise"] is None else _as(str, settings["noise"]),
             fit=_settings(FitConfig(weights=_settings(Weights(), fit.pop("weights"))), fit),
             diversify=_settings(DiversifyConfig(), settings["diversify"]),
         )
@@ -96,8 +96,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
 
 
 def _settings(default: Settings, values: Any) -> Settings:
-    """Settings with the record's values, each of the default's type; raises `ValueError` for any other."""
-    known = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    """Settings with the record's values, each of its field's type; raises `ValueError` for any other."""
+    known = {field.name: field.type for field in dataclasses.fields(default)}
     return dataclasses.replace(default, **{name: _as(known[name], value) for name, value in _table(values).items()})
 
 
@@ -107,12 +107,13 @@ def _table(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _as(default: Any, value: Any) -> Any:
-    """The value, if it is of the default's type; numbers are positive or zero, as all of a record's are."""
-    if isinstance(default, float) and type(value) is int:
+def _as(kind: Any, value: Any) -> Any:
+    """The value, if it is of the type, or one of the types; numbers are positive or zero, as all of a record's are."""
+    kinds = get_args(kind) or (kind,)
+    if float in kinds and type(value) is int:
         value = float(value)
-    if type(value) is not type(default):
-        raise TypeError(f"{value!r:.40} is not of type {type(default).__name__}")
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.40} is not of type {' or '.join(one.__name__ for one in kinds)}")
     if isinstance(value, int | float) and not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{value!r:.40} is out of range")
     return value

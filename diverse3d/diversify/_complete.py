@@ -53,7 +53,7 @@ def complete(
     if method is None:
         method = default_method(head.head if isinstance(head, FitProblem) else head)
     chosen = get_method(method)
-    config = DiversifyConfig() if config is None else config
+    config = chosen.settle(DiversifyConfig() if config is None else config)
     problem = head if isinstance(head, FitProblem) else prepare(chosen.head(head))
     model = problem.head
     check_count(n, model, chosen, config)
@@ -163,9 +163,10 @@ def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig
     if n < 1:
         raise InputError(f"{n} completions were asked for; ask for at least 1.")
     itemsize = jnp.dtype(head.dtype).itemsize
-    pool = max(config.pool, 2 * n) if method.pooled else n
+    pooled = method.pool is not None
+    pool = method.settle(config).pool_size(n) if pooled else n
     # Vertices in flight (drawn, posed, selected, written), the kernel and its factors.
-    needed = itemsize * (4 * pool * head.n_vertices * 3 + (3 * pool + n) * pool * (1 if method.pooled else 0))
+    needed = itemsize * (4 * pool * head.n_vertices * 3 + (3 * pool + n) * pool * (1 if pooled else 0))
     available = free_memory_bytes()
     if needed > available // 2:
         raise InputError(

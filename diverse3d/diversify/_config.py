@@ -12,10 +12,11 @@ class DiversifyConfig(eqx.Module):
     """How unlikely a sample may be before its quality falls, in standard deviations of ‖z‖²."""
     literal_quality: bool = eqx.field(static=True, default=False)
     """Read the quality threshold literally, n_σ√d, as the paper prints it."""
-    pool: int = eqx.field(static=True, default=200)
-    """Posterior samples that the selection chooses from (at least twice the number asked for)."""
-    contraction: float = eqx.field(static=True, default=0.65)
-    """How far the pool is drawn together around its mean before selection; 1 leaves it as it is."""
+    pool: int | None = eqx.field(static=True, default=None)
+    """Samples that a selection chooses from (at least twice the number asked for); None as the method has it."""
+    contraction: float | None = eqx.field(static=True, default=None)
+    """What samples' differences from the mean are multiplied by, before any selection: below 1 draws them together;
+    None as the method has it."""
     hold: float | None = eqx.field(static=True, default=None)
     """How firmly the hybrid's samples are held together where visible; None as the method has it. The noise `exact` was
     enlarged to serve the hidden part, so the visible part is known better; a photo's is the fit's own, unless its noise
@@ -45,3 +46,14 @@ class DiversifyConfig(eqx.Module):
     """Standard deviation of the starting coefficients around the fit."""
     visible_tolerance_mm: float = eqx.field(static=True, default=3.0)
     """RMS distance from the visible part beyond which a sample is repaired by the kriging correction, and said so."""
+
+    def pool_size(self, n: int) -> int:
+        """How many samples the pool for `n` heads has."""
+        assert self.pool is not None, "the method searches no pool"
+        return max(self.pool, 2 * n)
+
+    @property
+    def scale(self) -> float:
+        """`contraction`, once the method has settled it."""
+        assert self.contraction is not None, "the method has not settled its settings"
+        return self.contraction

@@ -19,7 +19,7 @@ from .dpp import dpp_loss, kernel, median_distance, quality, quality_threshold
 
 
 class HybridDecoder(eqx.Module):
-    """From a latent to a point of the posterior: mean + A⁻¹P·δ(z) + share · R⁻¹ε, drawn together by `contraction`.
+    """From a latent to a point of the posterior: mean + contraction · (A⁻¹P·δ(z) + share · R⁻¹ε).
 
     δ is what the model decodes, as coefficients. A⁻¹Pδ is the kriging correction (`krige`) of the
     mean with δ added towards the mean's own visible part, in closed form: with A = P + JᵀWJ, δ - A⁻¹JᵀWJδ = A⁻¹Pδ.
@@ -31,7 +31,7 @@ class HybridDecoder(eqx.Module):
     condition: Condition | ComponentCondition
     """What the model makes of the posterior mean and the visible part."""
     contraction: float = eqx.field(static=True, default=1.0)
-    """How far samples are drawn together around the posterior mean."""
+    """How far samples are drawn together around the posterior mean, or apart."""
 
     def draw(self, *, key: PRNGKeyArray) -> Float[Array, " L"]:
         """A latent of the model's prior and of the posterior's noise."""
@@ -78,17 +78,16 @@ def hybrid_decoder(task: Task, contraction: float = 1.0) -> HybridDecoder:
 @eqx.filter_jit
 def run_hybrid(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """Independent samples. The pools that selections choose from may be held together besides (`Method.hold`)."""
-    del config
-    decode = hybrid_decoder(task)
+    decode = hybrid_decoder(task, config.scale)
     latents, points = _pool(decode, n, key)
     return Samples(all_vertices(task.head, points), latents)
 
 
 @eqx.filter_jit
 def run_hybrid_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
-    """The most diverse `n` of a pool, which is first drawn together around the mean by `config.contraction`."""
-    decode = hybrid_decoder(task, config.contraction)
-    latents, points = _pool(decode, max(config.pool, 2 * n), key)
+    """The most diverse `n` of a pool, which is first drawn together around the mean."""
+    decode = hybrid_decoder(task, config.scale)
+    latents, points = _pool(decode, config.pool_size(n), key)
     chosen = most_diverse(task.head, task.fit, points, n, config)
     if config.refine == 0:
         return Samples(all_vertices(task.head, points[chosen]), latents[chosen])
@@ -99,7 +98,7 @@ def run_hybrid_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyA
 @eqx.filter_jit
 def run_hybrid_choice(task: Task, n: int, config: DiversifyConfig, *, choose: Choice, key: PRNGKeyArray) -> Samples:
     """The `n` points that `choose` makes of a pool; they are no decoded latents, so their latents are coefficients."""
-    _, points = _pool(hybrid_decoder(task), max(config.pool, 2 * n), key)
+    _, points = _pool(hybrid_decoder(task, config.scale), config.pool_size(n), key)
     chosen = choose(task.head, task.fit, points, n)
     return Samples(all_vertices(task.head, chosen), chosen[:, : task.head.n_components])
 

@@ -187,8 +187,7 @@ def interpolate(
     if method.latents == "vae":
         decode, size = VaeDecoder(task), latent_size(task)
     elif method.latents == "hybrid":
-        contraction = config.contraction if method.pooled else 1.0
-        decode, size = eqx.filter_jit(hybrid_decoder)(task, contraction), latent_size(task)
+        decode, size = eqx.filter_jit(hybrid_decoder)(task, method.settle(config).scale), latent_size(task)
     if result.latents is None or result.latents.shape[1] != size:
         raise InputError(f"These completions hold no latents of the head '{head.name}', so no path joins them.")
     pair = jnp.asarray([first, second])

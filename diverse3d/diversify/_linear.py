@@ -28,19 +28,21 @@ def run_posterior(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyAr
 def run_posterior_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """The most diverse `n` of a pool of posterior samples, by greedy determinantal selection.
 
-    Selection picks extremes, so the pool is first drawn together around the mean by `config.contraction`.
+    Selection picks extremes, so the pool is first drawn together around the mean.
     """
-    belief = _belief(task)
-    drawn = belief.samples(max(config.pool, 2 * n), key=key)
-    points = belief.mean[None, :] + config.contraction * (drawn - belief.mean[None, :])
+    points = _pool(task, n, config, key)
     return _heads(task, points[most_diverse(task.head, task.fit, points, n, config)])
 
 
 @eqx.filter_jit
 def run_posterior_choice(task: Task, n: int, config: DiversifyConfig, *, choose: Choice, key: PRNGKeyArray) -> Samples:
     """The `n` points that `choose` makes of a pool of posterior samples."""
-    points = _belief(task).samples(max(config.pool, 2 * n), key=key)
-    return _heads(task, choose(task.head, task.fit, points, n))
+    return _heads(task, choose(task.head, task.fit, _pool(task, n, config, key), n))
+
+
+def _pool(task: Task, n: int, config: DiversifyConfig, key: PRNGKeyArray) -> Float[Array, "P D"]:
+    mean = _belief(task).mean[None, :]
+    return mean + config.scale * (_belief(task).samples(config.pool_size(n), key=key) - mean)
 
 
 def _belief(task: Task) -> Posterior:

@@ -16,7 +16,7 @@ Choice = Callable[[HeadModel, Fit, Float[Array, "P D"], int], Float[Array, "n D"
 """A number of points made of a pool: `best_cover`, `best_support`."""
 
 _LLOYD_STEPS = 50
-"""Steps of k-means; pools of some hundred heads settle in fewer."""
+"""Steps of k-means; pools of a thousand heads or two settle in fewer."""
 
 _SUPPORT_STEPS = 200
 """Steps towards the support points."""
@@ -50,12 +50,13 @@ def most_diverse(
 def best_cover(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int) -> Float[Array, "n D"]:
     """`n` centres of the pool by k-means on hidden vertices: they make the expected squared closest distance small.
 
-    A centre is the mean of its share of the pool, so it is likelier than its members. Starts from the members farthest
-    apart; a centre that loses all its members stays where it was.
+    A centre is the mean of its share of the pool, so it is likelier than its members. Starts from members chosen one
+    after the other, each that which makes the sum of squared closest distances least: from the members farthest apart,
+    many centres would keep an outlier for themselves. A centre that loses all its members stays where it was.
     """
     square = hidden_distance(fit, all_vertices(head, points)) ** 2
     pool = points.shape[0]
-    start = jax.nn.one_hot(_farthest(square, n), pool, dtype=points.dtype)
+    start = jax.nn.one_hot(_central(square, n), pool, dtype=points.dtype)
 
     def step(_: Int[Array, ""], share: Float[Array, "n P"]) -> Float[Array, "n P"]:
         cross, within = _terms(square, share)
@@ -115,3 +116,15 @@ def _farthest(square: Float[Array, "P P"], n: int) -> Int[Array, " n"]:
 
     start = (square[first], jnp.full(n, first, jnp.int32))
     return jax.lax.fori_loop(1, n, step, start)[1]
+
+
+def _central(square: Float[Array, "P P"], n: int) -> Int[Array, " n"]:
+    """Members chosen one after the other, each that which leaves the least sum of squared closest distances."""
+
+    def step(index: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
+        nearest, chosen = state
+        best = jnp.argmin(jnp.sum(jnp.minimum(nearest[:, None], square), axis=0)).astype(jnp.int32)
+        return jnp.minimum(nearest, square[best]), chosen.at[index].set(best)
+
+    start = (jnp.full(square.shape[0], jnp.inf, square.dtype), jnp.zeros(n, jnp.int32))
+    return jax.lax.fori_loop(0, n, step, start)[1]

@@ -204,11 +204,12 @@ def run(name: str, options: Options, console: Console | None = None) -> Findings
             more=None if suite.more is None else suite.more(head, options),
         )  # fmt: skip
         findings = suite.conclude(records, plan)
+        settled = {method: asdict(METHODS[method].settle(DiversifyConfig())) for method in plan.methods}
         facts = {
             "left_out": left_out,
             "subjects": {"source": source, "count": len(subjects)},
             "plan": asdict(plan),
-            "configuration": {"fit": asdict(FitConfig()), "diversify": asdict(DiversifyConfig())},
+            "configuration": {"fit": asdict(FitConfig()), "diversify": settled},
             "environment": environment(),
             "hashes": {"head": head.sha256 or None, "weights": hashes, "code and data": fingerprint(head)},
         }
