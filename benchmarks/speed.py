@@ -85,6 +85,10 @@ def add(metrics: list[Metric], rows: list[list[str]], name: str, timings: dict[s
     ours = timings["ours"]
     cells, cpu_cells = [], []
     for form in ("usual", "matched"):
+        if form not in timings:
+            cells.append("–")
+            cpu_cells.append("–")
+            continue
         other = timings[form]
         wall, cpu = speedup(ours.wall, other.wall), speedup(ours.cpu, other.cpu)
         best = float(other.wall.min() / ours.wall.min())

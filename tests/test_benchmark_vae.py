@@ -291,9 +291,10 @@ class Seen(NamedTuple):
     visible: jax.Array
 
 
-def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision, optax_promotion):
+def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision, optax_promotion, monkeypatch):
     pytest.importorskip("torch", reason="PyTorch is only needed by the speed suite")
     from benchmarks._speed_vae_dpp import iteration
+    from benchmarks._torch_meshvae import UsualBlock
 
     head, config = as_float32(tiny_head), DiversifyConfig(visible_weight=10.0, dpp_weight=1.0)  # both terms count
     template, preset = np.asarray(head.template_m, np.float64), PRESETS["small"]
@@ -305,8 +306,17 @@ def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision
     size = learned.threshold(config.n_sigma) + jnp.linspace(-1.0, 1.0, len(z))  # some lose quality, others don't
     z = z * jnp.sqrt(size / jnp.sum(z**2, axis=1))[:, None]
     seen = Seen(head.template_m + 0.003, jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1]))
-    for ready in (True, False):
-        forms = iteration(Task(head, seen, None, learned), config, z, ready=ready)  # stops where they differ
+    made: list[int] = []
+    weights = UsualBlock._weights
+    monkeypatch.setattr(UsualBlock, "_weights", lambda block: (made.append(1), weights(block))[1])
+    forms = iteration(Task(head, seen, None, learned), config, z, ready=False)  # stops where they differ
+    before = len(made)
+    forms["usual"]()
+    anew = len(made) - before
+    forms = iteration(Task(head, seen, None, learned), config, z)
+    before = len(made)
+    forms["usual"]()
+    assert anew == len(model.decoder) and len(made) == before
     assert set(forms) == {"ours", "usual", "matched"} and forms["ours"]()[1].all()
 
 

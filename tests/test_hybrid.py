@@ -21,6 +21,7 @@ from diverse3d.diversify import (
     complete,
     get_method,
     head_vertices,
+    interpolate,
     krige,
     load_learned,
     make_component_model,
@@ -140,6 +141,17 @@ def test_cover_lies_nearer_to_a_pool_than_other_choices(task, key):
     cover = jax.jit(lambda pool: best_cover(head, at, pool, 8))(pool)
     diverse = pool[most_diverse(head, at, pool, 8, CONFIG)]
     assert closest(cover) < closest(pool[:8]) and closest(cover) < closest(diverse)
+
+
+def test_centres_are_not_spent_on_outliers(task, rng):
+    """Two clusters and two members far off: two centres that start from those farthest apart would keep an outlier."""
+    (head, at, belief, *_), _, _ = task
+    near = jnp.zeros_like(belief.mean).at[0].set(1.0)
+    far = jnp.zeros_like(belief.mean).at[1].set(4.0)
+    spread = 0.05 * rng.normal(size=(60, 1)) * near[None]
+    pool = belief.mean[None] + jnp.concatenate([spread + near[None], spread - near[None], far[None], -far[None]])
+    along = np.sort((best_cover(head, at, pool, 2) - belief.mean[None])[:, 0])
+    np.testing.assert_allclose(along, [-1.0, 1.0], atol=0.1)
 
 
 def test_support_points_stand_for_a_pool_best(task, key):
@@ -272,6 +284,39 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
 
     loose, tight = spread(0.0), spread(2.0)
     assert tight[0] < 0.5 * loose[0] and tight[1] / tight[0] > 2.0 * loose[1] / loose[0]
+
+
+def test_contraction_reaches_every_method_that_draws_around_the_posterior_mean(tiny_head, components, task, key):
+    (_, at, *_), noise, seen = task
+
+    def made(method, contraction=None):
+        config, weights = dataclasses.replace(CONFIG, contraction=contraction), get_method(method).weights
+        return complete(
+            seen, head=tiny_head, n=6, method=method, key=key, noise=noise, config=config, fitted=at,
+            learned=components if weights else None,
+        )  # fmt: skip
+
+    for name in ("posterior", "posterior-cover", "hybrid", "hybrid-support"):
+        wide, near = (made(name, scale) for scale in (1.1, 1.0))
+        ratio = [np.linalg.norm(np.asarray(one.vertices) - np.asarray(one.map_vertices)) for one in (wide, near)]
+        assert 1.08 < ratio[0] / ratio[1] < 1.12, name  # this head's joints turn, so it is not quite linear
+        default = get_method(name).contraction
+        np.testing.assert_array_equal(made(name).vertices, (wide if default == 1.1 else near).vertices)
+    assert get_method("hybrid").contraction == 1.1
+
+
+def test_a_path_is_decoded_as_the_completions_were(tiny_head, components, task, key, monkeypatch):
+    (_, at, *_), noise, seen = task
+    made = complete(
+        seen, head=tiny_head, n=2, method="hybrid", key=key, noise=noise, config=CONFIG, fitted=at, learned=components
+    )
+    monkeypatch.setattr("diverse3d.diversify._interpolate.load_learned", lambda *_: components)
+    usual, same, other = (
+        interpolate(made, 0, 1, head=tiny_head, frames=5, plain=True, config=DiversifyConfig(contraction=c)).vertices
+        for c in (None, 1.1, 0.3)
+    )
+    np.testing.assert_array_equal(usual, same)
+    assert np.any(usual != other)  # nearly a straight line whatever the scale, so by little
 
 
 def test_how_firmly_samples_are_held_is_the_method_s_unless_told(tiny_head, task):

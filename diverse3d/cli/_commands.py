@@ -58,11 +58,11 @@ class DiversifyOptions:
     """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME")] = None
     """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
-    pool: int | None = None
-    """Samples that a selection chooses from; 200 for diverse, 1600 for cover and support if not given."""
-    contraction: float | None = None
-    """What samples' differences from the mean are multiplied by, before a selection: 0.65 for diverse, 1 for cover and
-    support, 1.1 for hybrid if not given."""
+    pool: Annotated[int | None, arg(metavar="INT")] = None
+    """Samples that a selection chooses from; 1600 for cover and 200 for the others if not given."""
+    contraction: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """What samples' differences from the posterior mean are multiplied by, before any selection; 0.65 for diverse, 1.1
+    for hybrid and 1 for the others if not given."""
     k: float = 0.5
     """Sharpness of similarity in the diversity kernel, in units of the median distance."""
     n_sigma: float = 3.0

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -85,8 +85,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
             fit=_settings(FitConfig(weights=_settings(Weights(), fit.pop("weights"))), fit),
             diversify=_settings(DiversifyConfig(), settings["diversify"]),
         )
-        if run.fit.solver not in ("lm", "sgd") or not 1 <= len(run.key_data) <= 8 or max(run.key_data) >= 1 << 32:
-            raise ValueError("its solver or its random key is unknown")
+        if not 1 <= len(run.key_data) <= 8 or max(run.key_data) >= 1 << 32:
+            raise ValueError("its random key is unknown")
         _table(record.get("versions", {}))
         run.key()
     except (ValueError, KeyError, TypeError) as error:
@@ -108,8 +108,12 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def _as(kind: Any, value: Any) -> Any:
-    """The value, if it is of the type, or one of the types; numbers are positive or zero, as all of a record's are."""
+    """The value, if it is of the type, or one of the types or words; a record's numbers are all positive or zero."""
     kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is Literal:
+        if value not in kinds:
+            raise ValueError(f"{value!r:.40} is none of {', '.join(kinds)}")
+        return value
     if float in kinds and type(value) is int:
         value = float(value)
     if type(value) not in kinds:

@@ -149,8 +149,8 @@ def holding(
     known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
     if method.hold is None or not known:
         return None
-    strength = method.hold if config.hold is None else config.hold
-    return hold_together(head, at, _noise_of(head, belief, noise), strength) if strength > 0.0 else None
+    strength = method.settle(config).hold
+    return hold_together(head, at, _noise_of(head, belief, noise), strength) if strength else None
 
 
 def _noise_of(head: HeadModel, belief: Posterior, noise: str | NoiseModel | None) -> NoiseModel:
@@ -171,5 +171,5 @@ def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig
     if needed > available // 2:
         raise InputError(
             f"{n} completions by this method would need about {needed / 2**30:.1f} GiB, more than half of the "
-            f"{available / 2**30:.1f} GiB of memory that is free; ask for fewer."
+            f"{available / 2**30:.1f} GiB of memory that is free; ask for fewer{', or for a smaller pool' * pooled}."
         )

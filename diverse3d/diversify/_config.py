@@ -15,8 +15,8 @@ class DiversifyConfig(eqx.Module):
     pool: int | None = eqx.field(static=True, default=None)
     """Samples that a selection chooses from (at least twice the number asked for); None as the method has it."""
     contraction: float | None = eqx.field(static=True, default=None)
-    """What samples' differences from the mean are multiplied by, before any selection: below 1 draws them together;
-    None as the method has it."""
+    """What samples' differences from the posterior mean are multiplied by, before any selection: below 1 draws them
+    together; None as the method has it."""
     hold: float | None = eqx.field(static=True, default=None)
     """How firmly the hybrid's samples are held together where visible; None as the method has it. The noise `exact` was
     enlarged to serve the hidden part, so the visible part is known better; a photo's is the fit's own, unless its noise

@@ -20,8 +20,7 @@ def run_map(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -
 @eqx.filter_jit
 def run_posterior(task: Task, n: int, config: DiversifyConfig, *, key: PRNGKeyArray) -> Samples:
     """Independent samples of the closed-form posterior."""
-    del config
-    return _heads(task, _belief(task).samples(n, key=key))
+    return _heads(task, _drawn(task, n, config, key))
 
 
 @eqx.filter_jit
@@ -30,19 +29,19 @@ def run_posterior_dpp(task: Task, n: int, config: DiversifyConfig, *, key: PRNGK
 
     Selection picks extremes, so the pool is first drawn together around the mean.
     """
-    points = _pool(task, n, config, key)
+    points = _drawn(task, config.pool_size(n), config, key)
     return _heads(task, points[most_diverse(task.head, task.fit, points, n, config)])
 
 
 @eqx.filter_jit
 def run_posterior_choice(task: Task, n: int, config: DiversifyConfig, *, choose: Choice, key: PRNGKeyArray) -> Samples:
     """The `n` points that `choose` makes of a pool of posterior samples."""
-    return _heads(task, choose(task.head, task.fit, _pool(task, n, config, key), n))
+    return _heads(task, choose(task.head, task.fit, _drawn(task, config.pool_size(n), config, key), n))
 
 
-def _pool(task: Task, n: int, config: DiversifyConfig, key: PRNGKeyArray) -> Float[Array, "P D"]:
+def _drawn(task: Task, count: int, config: DiversifyConfig, key: PRNGKeyArray) -> Float[Array, "P D"]:
     mean = _belief(task).mean[None, :]
-    return mean + config.scale * (_belief(task).samples(config.pool_size(n), key=key) - mean)
+    return mean + config.scale * (_belief(task).samples(count, key=key) - mean)
 
 
 def _belief(task: Task) -> Posterior:
