@@ -146,8 +146,10 @@ def test_cover_lies_nearer_to_a_pool_than_other_choices(task, key):
 def test_centres_are_not_spent_on_outliers(task, rng):
     """Two clusters and two members far off: two centres that start from those farthest apart would keep an outlier."""
     (head, at, belief, *_), _, _ = task
-    near = jnp.zeros_like(belief.mean).at[0].set(1.0)
-    far = jnp.zeros_like(belief.mean).at[1].set(4.0)
+    near, far = (jnp.zeros_like(belief.mean).at[entry].set(1.0) for entry in (0, 1))
+    heads = jax.vmap(lambda off: head_vertices(head, belief.mean + off))(jnp.stack([0.0 * near, near, far]))
+    length = hidden_distance(at, heads)[0]
+    far = 6.0 * length[1] / length[2] * far
     spread = 0.05 * rng.normal(size=(60, 1)) * near[None]
     pool = belief.mean[None] + jnp.concatenate([spread + near[None], spread - near[None], far[None], -far[None]])
     along = np.sort((best_cover(head, at, pool, 2) - belief.mean[None])[:, 0])
