@@ -309,14 +309,11 @@ def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision
     made: list[int] = []
     weights = UsualBlock._weights
     monkeypatch.setattr(UsualBlock, "_weights", lambda block: (made.append(1), weights(block))[1])
-    forms = iteration(Task(head, seen, None, learned), config, z, ready=False)  # stops where they differ
-    before = len(made)
-    forms["usual"]()
-    anew = len(made) - before
-    forms = iteration(Task(head, seen, None, learned), config, z)
-    before = len(made)
-    forms["usual"]()
-    assert anew == len(model.decoder) and len(made) == before
+    for ready, count in ((False, len(model.decoder)), (True, 0)):
+        forms = iteration(Task(head, seen, None, learned), config, z, ready=ready)  # stops where they differ
+        before = len(made)
+        forms["usual"]()
+        assert len(made) - before == count
     assert set(forms) == {"ours", "usual", "matched"} and forms["ours"]()[1].all()
 
 

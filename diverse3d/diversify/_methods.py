@@ -50,9 +50,9 @@ class Method(NamedTuple):
     diverse of more samples are but more extreme."""
     contraction: float = 1.0
     """What samples' differences from the posterior mean are multiplied by, unless `DiversifyConfig.contraction` says so
-    (methods that don't start from the posterior have no use for it). On
-    validation heads, 0.65 serves the selections for diversity, and with 1.1 the 90 % intervals of hybrid's independent
-    samples hold 90 % of what is hidden, on average over three occluders and two settings."""
+    (methods that don't start from the posterior have no use for it). On validation heads, 0.65 serves the selections
+    for diversity, and with 1.1 the 90 % intervals of hybrid's independent samples hold 90 % of what is hidden, on
+    average over three occluders and two settings."""
 
     def settle(self, config: DiversifyConfig) -> DiversifyConfig:
         """The settings with what they leave to the method, so that a record of them says what was done."""
