@@ -57,7 +57,7 @@ def fit_at(head, held_m, visible, turn=None, shift_m=None) -> Fit:
         shift_m=jnp.asarray(np.zeros(3) if shift_m is None else shift_m, head.dtype),
         camera=None,
         landmarks68_px=None,
-        report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED)),
+        report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED), zero, zero),
     )
 
 

@@ -56,7 +56,7 @@ def at(problem, unknowns):
         shift_m=jnp.zeros(3),
         camera=WeakPerspective(jnp.asarray(SCALE), jnp.asarray([CENTRE, CENTRE])),
         landmarks68_px=None,
-        report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED)),
+        report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED), zero, zero),
         appearance=appearance_of(unknowns),
     )
 

@@ -73,7 +73,7 @@ def scene(head, appearance):
     fit = Fit(
         unknowns=start(head), vertices_m=head.template_m, held_m=head.template_m, visible=jnp.asarray(visible),
         turn=jnp.asarray(turn), shift_m=jnp.zeros(3), camera=camera, landmarks68_px=None,
-        report=FitReport(zero, zero, zero, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
+        report=FitReport(zero, zero, zero, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zero, zero),
     )  # fmt: skip
     photo = Photo(rgb, hidden, np.zeros((468, 2)), np.zeros(468, bool), 1)
     return photo, fit

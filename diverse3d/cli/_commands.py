@@ -31,6 +31,9 @@ class FitOptions(Common):
     does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
+    residual: float = 1.0
+    """What the standard deviation of the head's smooth residual is multiplied by: how far people may differ from what
+    its components say. At other values than 1 there are no trained weights for it."""
     solver: Literal["lm", "sgd"] = "lm"
     """Solver of the fit, to landmarks and to pixels: Levenberg–Marquardt, or the paper's gradient descent."""
     steps: Annotated[int | None, arg(metavar="INT")] = None

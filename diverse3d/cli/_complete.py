@@ -33,7 +33,7 @@ def run_complete(command: Complete) -> int:
     stages = Stages(reporter)
     with reporter.shown():
         with stages("head"):
-            head = load_head(command.head)
+            head = load_head(command.head, residual=command.residual)
         name = selected(command.method or default_method(head), command.select)
         method = get_method(name)
         check_count(command.n, method.head(head), method, config)
@@ -63,7 +63,7 @@ def run_fit(command: Fit) -> int:
     stages = Stages(reporter)
     with reporter.shown():
         with stages("head"):
-            head = load_head(command.head)
+            head = load_head(command.head, residual=command.residual)
         with stages("observe"):
             seen = observe(command, head)
         with stages("prepare"):

@@ -14,7 +14,7 @@ from .._limits import Limits, one_line, read_bytes
 from .._npz import parse_npz
 from ..diversify import DiversifyConfig
 from ..fit import FitConfig, Weights
-from ..head import HeadModel, load_head
+from ..head import HeadModel, load_head, residual_of
 from ..observe import Observation, observe_mesh, observe_photo
 from ..show import Run, Stages
 from ._commands import Replay
@@ -125,12 +125,15 @@ def _as(kind: Any, value: Any) -> Any:
 
 def load_same_head(file: Path | None, folder: Path, run: Run) -> HeadModel:
     """The head file, or the embedded head; raises `InputError` unless it is the one that the result was made with."""
-    head = load_head(file)
+    head = load_head(file, residual=residual_of(run.head_sha256))
     if head.sha256 != run.head_sha256:
         made_with = run.head_sha256[:12] or "from arrays"
+        remedy = "give the right one with --head."
+        if file is None and run.head_name == head.name:
+            remedy = "it came with another version of diverse3d; install that one, or complete the input anew."
         raise InputError(
             f"{folder} was made with the head '{one_line(run.head_name)}' ({one_line(made_with)}), "
-            f"and this one is '{head.name}' ({head.sha256[:12]}); give the right one with --head."
+            f"and this one is '{head.name}' ({head.sha256[:12]}); {remedy}"
         )
     return head
 

@@ -3,7 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..fit import Fit, NoiseModel, Unknowns, canonical
 from ..fit import rigid as rigid_motion
@@ -14,6 +15,9 @@ N_RIGID = 6
 
 RIGID_ROOT = 1e-2
 """Prior precision (square root) of the rigid unknowns: flat, but never singular."""
+
+_USUAL = 3.1
+"""Standard deviations above its mean that one in 1,000 of a normal variable's draws reach."""
 
 _PINNED_ROOT = 1e6
 """The same where fewer than three vertices are seen: they say nothing of the pose, so the fit's is kept."""
@@ -30,6 +34,11 @@ class Posterior(eqx.Module):
     """Square root of each unknown's prior precision."""
     log_evidence: Float[Array, ""]
     """Log density of the visible vertices under the head and the noise (up to no constant)."""
+    prior_widening: Float[Array, ""]
+    """How much wider than the head says identity was taken to be, because the visible part is unlikely under it; 1 for
+    what the head calls likely."""
+    noise_widening: Float[Array, ""]
+    """How much larger than the noise model says the visible part's errors were taken to be; 1 or more likewise."""
     noise: str = eqx.field(static=True)
     """Name of the noise setting."""
 
@@ -80,6 +89,8 @@ class Expansion(eqx.Module):
     """The fit as a posterior's vector."""
     observed_m: Float[Array, " C"]
     """What is seen there, flattened metres."""
+    target_m: Float[Array, " C"]
+    """What the fit is held to, flattened metres."""
     jacobian_m: Float[Array, "C D"]
     """Metres a unit of each unknown."""
     weight: Float[Array, " C"]
@@ -101,6 +112,7 @@ def expand(head: HeadModel, fit: Fit, noise: NoiseModel) -> Expansion:
     return Expansion(
         point=point,
         observed_m=observed(point),
+        target_m=fit.held_m.reshape(-1),
         jacobian_m=jax.jacfwd(observed)(point),
         weight=jnp.repeat(fit.visible.astype(head.dtype) / noise.sigma_m, 3),
         root=prior_root(head, noise, rigid_root),
@@ -115,23 +127,78 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     identity are stacked and factored by QR: [W J; P½] = QR. That is M = P + JᵀR⁻¹J without forming it, whose condition
     number single precision could not bear. The noise's low-rank factors join as unknowns of unit variance, which is
     the same as a noise covariance diag(σ²) + UUᵀ. Fixed shapes: hidden rows have weight zero.
+
+    Where the visible part is unlikely under head and noise, both are widened by what it says of their size, by one step
+    of the evidence approximation (MacKay 1992, eqs. 2.20 and 2.21), and the system is solved again: an unusual face is
+    met by more spread, not by an extreme head. `log_evidence` is that of head and noise as they are.
     """
     at = expand(head, fit, noise)
-    start, weight, root = at.point, at.weight, at.root
-    jacobian = at.jacobian_m * weight[:, None]
-    innovation = weight * (fit.held_m.reshape(-1) - at.observed_m)
-    stacked = jnp.concatenate([jacobian, jnp.diag(root)])
-    target = jnp.concatenate([innovation, -root * start])
-    # One QR of the stacked system with its right-hand side attached gives factor, solution and residual at once.
-    triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
-    factor, projected, residual = triangle[:-1, :-1], triangle[:-1, -1], triangle[-1, -1]
-    step = jax.scipy.linalg.solve_triangular(factor, projected, lower=False)
+    first = _solve(at, at.weight, at.root)
+    seen = jnp.sum(fit.visible.astype(head.dtype))
     log_noise = 3.0 * jnp.sum(jnp.where(fit.visible, jnp.log(noise.sigma_m), jnp.zeros_like(noise.sigma_m)))
     log_evidence = (
-        -0.5 * residual**2
-        - jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor))))
-        + jnp.sum(jnp.log(root))
+        -0.5 * first.left**2
+        - jnp.sum(jnp.log(jnp.abs(jnp.diagonal(first.factor))))
+        + jnp.sum(jnp.log(at.root))
         - log_noise
-        - 1.5 * jnp.sum(fit.visible.astype(head.dtype)) * jnp.log(2 * jnp.pi)
+        - 1.5 * seen * jnp.log(2 * jnp.pi)
     )
-    return Posterior(mean=start + step, factor=factor, root=root, log_evidence=log_evidence, noise=noise.name)
+    identity = identity_index(head)
+    prior, errors = _widening(first, at.root, identity, 3.0 * seen)
+    root = at.root.at[identity].divide(prior)
+    needed = (prior > 1.0) | (errors > 1.0)
+    final = jax.lax.cond(needed, lambda: _solve(at, at.weight / errors, root), lambda: first)
+    return Posterior(
+        mean=final.point,
+        factor=final.factor,
+        root=root,
+        log_evidence=log_evidence,
+        prior_widening=prior,
+        noise_widening=errors,
+        noise=noise.name,
+    )
+
+
+def identity_index(head: HeadModel) -> Int[np.ndarray, " I"]:
+    """Entries of a posterior's vector that say who somebody is: identity and smooth residual, no expression. All
+    coefficients of a head that has region components."""
+    expression = np.arange(head.n_identity, head.n_identity + head.n_expression)
+    return np.setdiff1d(np.arange(head.n_components), expression)
+
+
+class _Solved(eqx.Module):
+    """A linear system's answer."""
+
+    point: Float[Array, " D"]
+    factor: Float[Array, "D D"]
+    left: Float[Array, ""]
+
+
+def _solve(at: Expansion, weight: Float[Array, " C"], root: Float[Array, " D"]) -> _Solved:
+    """Most likely point, factor R, and root of the least sum of squares, of data and prior."""
+    innovation = weight * (at.target_m - at.observed_m)
+    stacked = jnp.concatenate([at.jacobian_m * weight[:, None], jnp.diag(root)])
+    target = jnp.concatenate([innovation, -root * at.point])
+    # One QR of the stacked system with its right-hand side attached gives factor, solution and residual at once.
+    triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
+    factor, projected = triangle[:-1, :-1], triangle[:-1, -1]
+    step = jax.scipy.linalg.solve_triangular(factor, projected, lower=False)
+    return _Solved(at.point + step, factor, triangle[-1, -1])
+
+
+def _widening(
+    solved: _Solved, root: Float[Array, " D"], identity: Int[np.ndarray, " I"], data: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Factors ≥ 1 on the standard deviations of identity and of the noise, by what the visible part says of them.
+
+    Mean squares are set against their expectations: of the prior's unknowns, as many as the data determine, γ = Σ(1 -
+    P A⁻¹); of the data, what those leave. What 999 of 1,000 people would reach is no surprise.
+    """
+    inverse = jax.scipy.linalg.solve_triangular(solved.factor, jnp.eye(root.size, dtype=root.dtype), lower=False)
+    told = 1.0 - root**2 * jnp.sum(inverse**2, axis=1)
+    square = (root * solved.point) ** 2
+    known = jnp.maximum(jnp.sum(told[identity]), 1.0)
+    prior = jnp.sum(square[identity]) / (known * (1.0 + _USUAL * jnp.sqrt(2.0 / known)))
+    free = jnp.maximum(data - jnp.sum(told), 1.0)
+    errors = (solved.left**2 - jnp.sum(square)) / (free * (1.0 + _USUAL * jnp.sqrt(2.0 / free)))
+    return jnp.sqrt(jnp.maximum(prior, 1.0)), jnp.sqrt(jnp.maximum(errors, 1.0))

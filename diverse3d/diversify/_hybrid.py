@@ -19,11 +19,13 @@ from .dpp import dpp_loss, kernel, median_distance, quality, quality_threshold
 
 
 class HybridDecoder(eqx.Module):
-    """From a latent to a point of the posterior: mean + contraction · (A⁻¹P·δ(z) + share · R⁻¹ε).
+    """From a latent to a point of the posterior: mean + contraction · (trust · A⁻¹P·δ(z) + share · R⁻¹ε).
 
     δ is what the model decodes, as coefficients. A⁻¹Pδ is the kriging correction (`krige`) of the
     mean with δ added towards the mean's own visible part, in closed form: with A = P + JᵀWJ, δ - A⁻¹JᵀWJδ = A⁻¹Pδ.
-    Where the task holds samples together, what is added to the mean goes through `Hold`.
+    Where the task holds samples together, what is added to the mean goes through `Hold`. The less usual the visible
+    part (`Posterior.prior_widening`), the less the model is trusted, which saw usual heads only: its part shrinks, and
+    the closed form's own spread comes back.
     """
 
     task: Task
@@ -45,9 +47,11 @@ class HybridDecoder(eqx.Module):
         size = latent.size - belief.mean.size
         z = latent[:size].reshape(learned.model.latent_shape)
         delta = learned.coefficients(z, self.condition)
-        free = jnp.zeros_like(belief.mean).at[: delta.size].set(delta)
+        # P is the identity but where the prior was widened; the rigid motion has no part in δ.
+        free = jnp.zeros_like(belief.mean).at[: delta.size].set(belief.root[: delta.size] ** 2 * self.trust * delta)
         right = jax.scipy.linalg.solve_triangular(belief.factor, free, trans=1, lower=False)
-        right = right + self.condition.share * latent[size:]
+        share = 1.0 - self.trust * (1.0 - self.condition.share)
+        right = right + share * latent[size:]
         off = jax.scipy.linalg.solve_triangular(belief.factor, right, lower=False)
         if self.task.hold is not None:
             off = self.task.hold(off)
@@ -56,6 +60,11 @@ class HybridDecoder(eqx.Module):
     def __call__(self, latent: Float[Array, " L"]) -> Float[Array, "V 3"]:
         """Vertices in metres, head frame."""
         return head_vertices(self.task.head, self.point(latent))
+
+    @property
+    def trust(self) -> Float[Array, ""]:
+        """How much of the model's part is taken: 1 for usual faces."""
+        return 1.0 / (self._belief.prior_widening * self._belief.noise_widening) ** 2
 
     @property
     def _belief(self) -> Posterior:
@@ -71,7 +80,9 @@ class HybridDecoder(eqx.Module):
 def hybrid_decoder(task: Task, contraction: float = 1.0) -> HybridDecoder:
     """The decoder of a task; the conditioning network runs once."""
     assert task.belief is not None and task.learned is not None
-    condition = task.learned.condition(task.head, task.belief.mean, task.fit.visible)
+    # Drawn together to where the heads lie that the model was trained on.
+    usual = task.belief.mean / task.belief.prior_widening
+    condition = task.learned.condition(task.head, usual, task.fit.visible)
     return HybridDecoder(task, condition, contraction)
 
 

@@ -1,5 +1,7 @@
 """The kriging correction: any vertices made to agree with the visible part, and the hidden part repaired to match."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
@@ -46,6 +48,7 @@ class Kriging(eqx.Module):
 def kriging(head: HeadModel, fit: Fit, belief: Posterior, noise: NoiseModel) -> Kriging:
     """The correction with the Jacobian, weights and prior of `belief`, the `posterior` of this very fit and noise."""
     at = expand(head, fit, noise)
+    at = dataclasses.replace(at, weight=at.weight / belief.noise_widening, root=belief.root)
     return Kriging(at=at, factor=belief.factor, n_shape=at.point.size - noise.factors_m.shape[0])
 
 

@@ -61,6 +61,11 @@ class FitReport(eqx.Module):
     """Steps taken to meet landmarks or vertices, rigid stage included, the rounds over pixels not."""
     result: Int[Array, ""]
     """Result code of the stage that meets them (`diverse3d.RESULT_TEXT`)."""
+    residual_rms_mm: Float[Array, ""]
+    """RMS size a visible vertex of what the head's smooth residual adds, in millimetres."""
+    residual_share: Float[Array, ""]
+    """Its share of how far visible vertices lie from the mean head, in squares: of 1, how much the head's own
+    components don't say."""
 
 
 class Fit(eqx.Module):
@@ -198,6 +203,17 @@ def start_photo(
 
 
 @eqx.filter_jit
+def _residual_part(
+    head: HeadModel, z: Float[Array, " K"], visible: Bool[Array, " V"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """What the smooth residual adds to visible vertices: RMS in mm, and its share of their squared offsets."""
+    seen = visible.astype(head.dtype)
+    beyond = jnp.sum(jnp.sum(head.residual_part(z) ** 2, axis=1) * seen)
+    whole = jnp.sum(jnp.sum((z @ head.components_m).reshape(-1, 3) ** 2, axis=1) * seen)
+    return 1e3 * jnp.sqrt(beyond / jnp.maximum(jnp.sum(seen), 1.0)), beyond / jnp.maximum(beyond, whole + 1e-12)
+
+
+@eqx.filter_jit
 def _photo_result(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns):
     _, projected = project_landmarks(points, target, unknowns)
     return canonical(problem.head, unknowns), projected
@@ -224,6 +240,7 @@ def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
     posed = vertices @ turn.T
     visible = facing_camera(posed, head.faces) & vertices_outside_mask(camera.project(posed), photo.hidden)
     distance = jnp.sum((projected - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
+    residual_rms_mm, residual_share = _residual_part(head, unknowns.z, jnp.asarray(visible))
     rms_px = jnp.sqrt(jnp.sum(distance) / jnp.maximum(jnp.sum(target.landmarks68_weight), 1.0))
     return Fit(
         unknowns=at_rest(unknowns),
@@ -240,6 +257,8 @@ def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
             visible_rms_mm=jnp.zeros((), head.dtype),
             steps=steps,
             result=solution.result,
+            residual_rms_mm=residual_rms_mm,
+            residual_share=residual_share,
         ),
         appearance=appearance,
     )
@@ -278,6 +297,7 @@ def _fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> Fit:
     total_turn, total_shift = turn @ extra_turn, turn @ extra_shift + shift
     held = np.where(mesh.visible[:, None], (mesh.vertices_m - total_shift) @ total_turn, 0.0)
     zero = jnp.zeros((), head.dtype)
+    residual_rms_mm, residual_share = _residual_part(head, unknowns.z, jnp.asarray(mesh.visible))
     return Fit(
         unknowns=at_rest(unknowns),
         vertices_m=vertices,
@@ -293,5 +313,7 @@ def _fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> Fit:
             visible_rms_mm=rms_mm,
             steps=steps,
             result=solution.result,
+            residual_rms_mm=residual_rms_mm,
+            residual_share=residual_share,
         ),
     )

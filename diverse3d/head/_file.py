@@ -15,30 +15,46 @@ from .._limits import Limits, read_bytes
 from .._safetensors import parse_safetensors
 from ._albedo import Albedo
 from ._model import HeadModel, LocalModel, SurfacePoints
+from ._residual import LARGEST_COUNT, Fields, carried, read_residual, residual_fields
 
 EMBEDDED_HEAD = Path(__file__).parents[1] / "assets" / "head.safetensors"
 EMBEDDED_ALBEDO = EMBEDDED_HEAD.with_name("albedo.safetensors")
 
+_LARGEST_RESIDUAL = 10.0
+_SCALED = ", residual × "
 _LARGEST = 1e9
 """Numbers beyond this are none of a head's, and would overflow in single precision."""
 
 
-def load_head(path: str | Path | None = None, *, dtype: DTypeLike | None = None) -> HeadModel:
+def load_head(
+    path: str | Path | None = None, *, dtype: DTypeLike | None = None, residual: float = 1.0
+) -> HeadModel:
     """The embedded head, or the head file at `path`.
 
     Arrays come in `dtype`, by default jax's default floating-point type. The embedded head's albedo is a file of its
-    own, tied to it by its hash. Raises `InputError` for anything that is not a sound head file, or is beyond the limits
-    (docs/limits.md).
+    own, tied to it by its hash. `residual` scales the standard deviation of the head's smooth residual; 0 leaves it
+    out. Raises `InputError` for anything that is not a sound head file, or is beyond the limits (docs/limits.md).
     """
     resolved = Path(path) if path is not None else EMBEDDED_HEAD
     arrays, metadata, digest = _read(resolved)
     try:
-        head = head_from_arrays(arrays, dtype=dtype, name=metadata.get("name", resolved.stem), sha256=digest)
+        head = head_from_arrays(
+            arrays, dtype=dtype, name=metadata.get("name", resolved.stem), sha256=digest, residual=residual
+        )
     except InputError as error:
         raise InputError(f"{resolved} is not a usable head file: {error}") from None
     if head.albedo is not None:
         return head
     return dataclasses.replace(head, albedo=_shipped_albedo(EMBEDDED_ALBEDO, head))
+
+
+def residual_of(sha256: str) -> float:
+    """How a head's residual was scaled, by the hash that the head then has; 1 where it was not."""
+    try:
+        scale = float(sha256.partition(_SCALED)[2] or 1.0)
+    except ValueError:
+        return 1.0
+    return scale if 0.0 <= scale <= _LARGEST_RESIDUAL else 1.0
 
 
 def head_metadata(path: str | Path | None = None) -> dict[str, str]:
@@ -63,15 +79,24 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
 
 
 def head_from_arrays(
-    arrays: Mapping[str, np.ndarray], *, dtype: DTypeLike | None = None, name: str = "head", sha256: str = ""
+    arrays: Mapping[str, np.ndarray],
+    *,
+    dtype: DTypeLike | None = None,
+    name: str = "head",
+    sha256: str = "",
+    residual: float = 1.0,
 ) -> HeadModel:
     """A `HeadModel` from named arrays (the names of a head file), validated.
 
     Only `template` [V,3], `faces` [F,3] and `identity_basis` [K,V,3] are required: without expressions there are no
     expression components, without skinning weights the head moves as one rigid piece, without a joint regressor it
-    turns about its centroid. Raises `InputError` naming the array that is wrong.
+    turns about its centroid, without a residual's hyper-parameters it has none. A head whose residual is scaled
+    (`residual`) is another head: its hash says so, and weights trained for the file don't fit it. Raises `InputError`
+    naming the array that is wrong.
     """
     limits = Limits.from_environment()
+    if not 0.0 <= residual <= _LARGEST_RESIDUAL:
+        raise InputError(f"The residual can be scaled by 0 to {_LARGEST_RESIDUAL:g}, not by {residual:g}.")
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     for required in ("template", "faces", "identity_basis"):
         if required not in arrays:
@@ -92,8 +117,12 @@ def head_from_arrays(
 
     identity = _components(arrays, "identity", count)
     expression = _components(arrays, "expression", count)
-    components = np.concatenate([identity, expression])
-    prior_mean = _shaped(arrays, "prior_mean", (components.shape[0],), np.zeros(components.shape[0]))
+    own = len(identity) + len(expression)
+    prior_mean = _shaped(arrays, "prior_mean", (own,), np.zeros(own))
+    regions, local_models = _regions(arrays, count, dtype)
+    beyond = _residual_rows(arrays, template, regions) if residual > 0.0 else np.zeros((0, count, 3), np.float32)
+    components = np.concatenate([identity, expression, np.float32(residual) * beyond])
+    prior_mean = np.concatenate([prior_mean, np.zeros(len(beyond))])
 
     tree = np.asarray(arrays.get("joint_parents", [-1]))
     if tree.size > limits.head_joints:
@@ -115,7 +144,6 @@ def head_from_arrays(
         rows = (joints - 1) * 9
         pose_basis = jnp.asarray(_shaped(arrays, "pose_basis", (rows, count, 3), None).reshape(rows, -1), dtype)
 
-    regions, local_models = _regions(arrays, count, dtype)
     landmarks68 = _surface_points(arrays, "landmarks68", faces, dtype)
     if landmarks68 is not None and landmarks68.corners.shape[0] != 68:
         raise InputError(
@@ -153,9 +181,30 @@ def head_from_arrays(
         n_identity=len(identity),
         n_expression=len(expression),
         name=name,
-        sha256=sha256,
+        sha256=sha256 if residual == 1.0 or not sha256 else f"{sha256}{_SCALED}{residual!r}",
         albedo=_albedo(arrays, count, dtype),
+        n_residual=len(beyond),
     )
+
+
+def _residual_rows(arrays: Mapping[str, np.ndarray], template: np.ndarray, regions: Mapping) -> np.ndarray:
+    """Components [R, V, 3] of the smooth residual: the stored ones, or made anew from its hyper-parameters."""
+    count = len(template)
+    hyper = read_residual(arrays)
+    if hyper is None:
+        return np.zeros((0, count, 3), np.float32)
+    if "residual_field" in arrays:
+        number = np.shape(arrays["residual_field"])[0] if np.ndim(arrays["residual_field"]) else 0
+        if number > LARGEST_COUNT:
+            raise InputError(f"array 'residual_field' has {number} rows; a residual has at most {LARGEST_COUNT}.")
+        field = _shaped(arrays, "residual_field", (number, count), None).astype(np.float32)
+        axis = _indices(arrays, "residual_axis", 3)
+        scale = _shaped(arrays, "residual_scale", (number,), None).astype(np.float32)
+        if axis.shape != (number,):
+            raise InputError(f"array 'residual_axis' has shape {axis.shape}; ({number},) is needed.")
+        return Fields(field, axis, scale).components_m()
+    eyeballs = [np.asarray(regions[name]) for name in ("left_eyeball", "right_eyeball") if name in regions]
+    return residual_fields(carried(template, eyeballs), hyper).components_m()
 
 
 def _albedo(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> Albedo | None:

@@ -17,7 +17,7 @@ class HeadParameters(eqx.Module):
     """One head's parameters; batch by `jax.vmap`."""
 
     coefficients: Float[Array, " K"]
-    """Identity, then expression, then region coefficients; unit variance in the population."""
+    """Identity, then expression, then the smooth residual's or region coefficients; unit variance in the population."""
     pose: Float[Array, "J 3"]
     """Axis-angle rotation of each joint in radians: global, neck, jaw, left eye, right eye."""
     translation_m: Float[Array, "3"]
@@ -62,7 +62,8 @@ class HeadModel(eqx.Module):
     template_m: Float[Array, "V 3"]
     """Vertices in metres when every coefficient and rotation is zero."""
     components_m: Float[Array, "K V*3"]
-    """Offsets in metres a standard deviation: identity rows, expression rows, region rows."""
+    """Offsets in metres a standard deviation: identity rows, expression rows, rows of the smooth residual (what the
+    head's own components can't express, see `residual`) or of regions."""
     prior_mean: Float[Array, " K"]
     """Mean of the coefficients in the population; zero where the template is the mean."""
     joint_template_m: Float[Array, "J 3"]
@@ -102,6 +103,8 @@ class HeadModel(eqx.Module):
     """Hash of the file it was read from."""
     albedo: Albedo | None = None
     """How the surface's colour varies from person to person; None where a head has no such model."""
+    n_residual: int = eqx.field(static=True, default=0)
+    """Number of components of the smooth residual; none where a head file has no residual."""
 
     @property
     def n_vertices(self) -> int:
@@ -117,6 +120,12 @@ class HeadModel(eqx.Module):
     def n_joints(self) -> int:
         """Number of joints J."""
         return self.joint_template_m.shape[0]
+
+    def residual_part(self, coefficients: Float[Array, " K"]) -> Float[Array, "V 3"]:
+        """The offsets in metres that the smooth residual gives: what the head's own components don't say."""
+        first = self.n_identity + self.n_expression
+        rows = slice(first, first + self.n_residual)
+        return (coefficients[rows] @ self.components_m[rows]).reshape(-1, 3)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -201,13 +210,14 @@ class HeadModel(eqx.Module):
             n_expression=self.n_expression,
             name=self.name,
             sha256=self.sha256,
+            n_residual=self.n_residual,
         )
 
     def global_local(self, n_identity: int = 10, n_expression: int = 10) -> "HeadModel":
         """The release's head: a few global components, then a local PCA of each region's residual (papers/004).
 
-        A head with fewer components gives all it has. Region means are part of the template, and regions that overlap
-        add. Region coefficients follow the global ones in the order of `local_models`.
+        A head with fewer components gives all it has, and regions take the place of its smooth residual. Region means
+        are part of the template, and regions that overlap add. Region coefficients follow the global ones in the order of `local_models`.
         """
         n_identity, n_expression = min(n_identity, self.n_identity), min(n_expression, self.n_expression)
         rows = np.concatenate([np.arange(n_identity), self.n_identity + np.arange(n_expression)])
@@ -233,4 +243,5 @@ class HeadModel(eqx.Module):
             joint_components_m=joint_components,
             n_identity=n_identity,
             n_expression=n_expression,
+            n_residual=0,
         )

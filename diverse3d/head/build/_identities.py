@@ -59,6 +59,10 @@ _STRENGTHS = (
 )
 
 
+_FOLDS = r"eye-bag|eyefold|laugh-lines|neck-double|dimples|head-age|chin-cleft"
+"""Targets that fold skin or age it, whatever folder they lie in."""
+
+
 class Channels(NamedTuple):
     """One row an identity target that is used."""
 
@@ -72,6 +76,11 @@ class Channels(NamedTuple):
 def strength(name: str) -> float:
     """Standard deviation of the activation of an identity target."""
     return next(value for pattern, value in _STRENGTHS if re.search(pattern, name))
+
+
+def group_of(name: str, folder: str) -> str:
+    """The group that a target is weighed with: "folds", or its folder."""
+    return "folds" if re.search(_FOLDS, name) else folder
 
 
 def pair_targets(names: list[str]) -> Channels:

