@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from _render import View, render
+from diverse3d._picture import View, render
 from PIL import Image
 from safetensors.numpy import load_file
 

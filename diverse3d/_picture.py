@@ -1,4 +1,4 @@
-"""A small software renderer for the pictures in the docs and for finding landmarks on the mesh."""
+"""A small software renderer in numpy: for pictures in the docs, and for showing a head to the landmark detector."""
 
 from typing import NamedTuple
 
