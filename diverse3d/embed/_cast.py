@@ -15,8 +15,8 @@ UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_INNER = (95, 88, 178, 87, 14, 317, 402, 318, 324)
 """The points of the lower lip's inner line."""
 
-LARGEST_STRAY_PX = 9.0
-"""A point off the skin (on an eyeball, beside the head …) goes to the nearest skin, if it is no farther."""
+LARGEST_STRAY = 9.0 / 512
+"""Share of the picture's side: a point off the skin (on an eyeball, beside the head …) goes to the nearest skin, if it is no farther."""
 
 LEAST_FACING = 0.2
 """Cosine between normal and view; surfaces seen at a flatter angle place a point badly."""
@@ -70,6 +70,6 @@ def cast(mesh: Surface, vertices: np.ndarray, colours: np.ndarray, view: View, i
         row, column = nearest[:, y, x]
         face, weight = hits.face[row, column], hits.barycentric[row, column]
         place = (mesh.template[mesh.faces[face]] * weight[:, :, None]).sum(axis=1)
-        ok = (stray[y, x] <= 2 * LARGEST_STRAY_PX) & ((normal[face] > LEAST_FACING) | inner)
+        ok = (stray[y, x] <= 2 * LARGEST_STRAY * view.size_px) & ((normal[face] > LEAST_FACING) | inner)
         places[index[ok]] = place[ok]
     return places

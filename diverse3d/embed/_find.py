@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from .._errors import InputError
 from .._picture import View, rotation
-from ..observe import IBUG68_FROM_MEDIAPIPE
+from ..observe import IBUG68_FROM_MEDIAPIPE, IBUG68_MIRRORED
 from ._cast import LEAST_FACING, LOWER_INNER, UPPER_INNER, Surface, cast
 
 VIEWS = (*(View(yaw=yaw) for yaw in (0, -18, 18, -35, 35, -52, 52)), View(pitch=12), View(pitch=-12))
@@ -23,6 +23,7 @@ FACING_POWER = 4  # straight views count more: the line of the jaw is placed by 
 LARGEST_JUMP_M = 0.03  # between a point's place in one picture and its mean; farther is another part of the face
 LARGEST_SPREAD_M = 0.006  # points scattered more than this are left out
 LEAST_SHARE = 0.15  # of the pictures must place a point
+_CLUSTER_M = 0.012  # places nearer than this agree
 _EXACT_M = 2e-4  # meshes whose vertices have twins nearer than this are symmetric to the vertex
 _STANDARD_CENTRE_M = np.array([0.0, -0.005, -0.02])  # of the views, on a head of FLAME's frame
 
@@ -64,12 +65,13 @@ def find_landmarks(
     heads: Sequence[Shown],
     *,
     centre_m: np.ndarray | None = None,
+    size_px: int = 512,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """Show each head from several sides and say where the detector's points lie on the mesh.
 
     `centre_m` [3] is what the views look at: about 1 cm below the eyes' height and 5 cm behind the lids; by default that
-    of a head in FLAME's frame. `progress` hears one sentence a head. Raises `InputError` where the detector sees no face
+    of a head in FLAME's frame. Pictures of `size_px` show 0.3 m; smaller ones are faster. `progress` hears one sentence a head. Raises `InputError` where the detector sees no face
     in most pictures, or doesn't place all of iBUG's 68.
     """
     centre = _STANDARD_CENTRE_M if centre_m is None else np.asarray(centre_m, np.float64)
@@ -79,7 +81,7 @@ def find_landmarks(
         if head.opening is not None:
             shots += [(head.vertices + head.opening, view, True) for view in OPEN_VIEWS]
         for vertices, view, inner in shots:
-            view = view._replace(centre_m=tuple(float(x) for x in centre))
+            view = view._replace(size_px=size_px, centre_m=tuple(float(x) for x in centre))
             rows.append(cast(mesh, vertices, head.colours, view, inner))
             directions.append(rotation(view)[2])
             faces_seen += bool(np.isfinite(rows[-1]).any())
@@ -105,8 +107,26 @@ def locate(
     first means come from the views nearest to the front.
     """
     found = np.isfinite(places[:, :, 0])
-    weight = np.where(found & (directions[:, 2] > np.cos(np.radians(20)))[:, None], 1.0, 0.0)
     filled = np.nan_to_num(places)
+    frontal = found & (directions[:, 2] > np.cos(np.radians(20)))[:, None]
+    weight = _weighed(filled, found, directions, head_centre_m, frontal)
+    # At the sides the frontal views may mix a point's place with what hides it; then the thickest cluster is the start.
+    other = _weighed(filled, found, directions, head_centre_m, _thickest(filled, found))
+    weight = np.where(((other > 0).sum(axis=0) > (weight > 0).sum(axis=0))[None], other, weight)
+    mean = (weight[:, :, None] * filled).sum(axis=0) / weight.sum(axis=0).clip(1e-12)[:, None]
+    square = np.square(filled - mean[None]).sum(axis=2)
+    spread = np.sqrt((weight * square).sum(axis=0) / weight.sum(axis=0).clip(1e-12))
+    count = (weight > 0).sum(axis=0)
+    few = count < min(3, len(places) // len(VIEWS))
+    mean[few], spread[few] = np.nan, np.inf
+    return mean, spread, count
+
+
+def _weighed(
+    filled: np.ndarray, found: np.ndarray, directions: np.ndarray, head_centre_m: np.ndarray, start: np.ndarray
+) -> np.ndarray:
+    """How much each picture counts for each point, [pictures, 468], from the pictures to start with (bool)."""
+    weight = start.astype(np.float64)
     for _ in range(8):
         mean = (weight[:, :, None] * filled).sum(axis=0) / weight.sum(axis=0).clip(1e-12)[:, None]
         distance = np.linalg.norm(filled - mean[None], axis=2)
@@ -115,12 +135,18 @@ def locate(
         facing = directions @ (outwards / np.linalg.norm(outwards, axis=1, keepdims=True)).T
         near = distance <= np.clip(2.5 * typical + 1e-3, 0.0, LARGEST_JUMP_M)[None]
         weight = np.where(found & near & (facing > LEAST_FACING), facing.clip(0) ** FACING_POWER, 0.0)
-    mean = (weight[:, :, None] * filled).sum(axis=0) / weight.sum(axis=0).clip(1e-12)[:, None]
-    square = np.square(filled - mean[None]).sum(axis=2)
-    spread = np.sqrt((weight * square).sum(axis=0) / weight.sum(axis=0).clip(1e-12))
-    count = (weight > 0).sum(axis=0)
-    mean[count < 3], spread[count < 3] = np.nan, np.inf
-    return mean, spread, count
+    return weight
+
+
+def _thickest(filled: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """The pictures, bool [pictures, 468], that place a point where most others do."""
+    start = np.zeros(found.shape, bool)
+    for point in range(found.shape[1]):
+        rows = np.flatnonzero(found[:, point])
+        if len(rows):
+            apart = np.linalg.norm(filled[rows, None, point] - filled[None, rows, point], axis=2)
+            start[rows[apart[(apart < _CLUSTER_M).sum(axis=1).argmax()] < _CLUSTER_M], point] = True
+    return start
 
 
 def mirrored_points(mean: np.ndarray) -> np.ndarray:
@@ -149,14 +175,17 @@ def _settle(
     twin = mirrored_points(mean)
     paired = twin >= 0
     mean = mean.copy()
+    for own, other in zip(IBUG68_FROM_MEDIAPIPE, np.array(IBUG68_FROM_MEDIAPIPE)[list(IBUG68_MIRRORED)], strict=True):
+        if not np.isfinite(mean[own, 0]):  # what one side doesn't show, the other may
+            mean[own], spread[own] = mean[other] * [-1.0, 1.0, 1.0], spread[other]
     mean[paired] = ((mean + mean[twin] * [-1.0, 1.0, 1.0]) / 2)[paired]
     by_lip = bool(mesh.upper.any() or mesh.lower.any())
     lips = {**dict.fromkeys(UPPER_INNER, mesh.upper), **dict.fromkeys(LOWER_INNER, mesh.lower)} if by_lip else {}
     enough = np.where(np.isin(np.arange(468), list(lips)), len(OPEN_VIEWS), len(VIEWS))
     kept = np.isfinite(mean[:, 0]) & (spread < LARGEST_SPREAD_M) & (count > LEAST_SHARE * enough * heads)
     needed = list(IBUG68_FROM_MEDIAPIPE)
-    kept[needed] = np.isfinite(mean[needed, 0])
     kept[paired] &= kept[twin[paired]]
+    kept[needed] = np.isfinite(mean[needed, 0])
     if not kept[needed].all():
         raise InputError(
             f"the detector places {int(kept[needed].sum())} of the 68 landmarks; give them as a file (--landmarks FILE)."
@@ -167,9 +196,11 @@ def _settle(
         if len(index):
             corners[index], weights[index] = snap(mesh, mean[index], allowed)
     distance, mirror = cKDTree(mesh.template).query(mesh.template * [-1.0, 1.0, 1.0])
-    left = np.flatnonzero(kept & paired & (mean[:, 0] > 0))
-    if distance[corners[left]].max(initial=0.0) < _EXACT_M:
-        # The right side is the left one's mirror image, face by face.
-        corners[twin[left]], weights[twin[left]] = mirror[corners[left]], weights[left]
+    triangles = set(map(tuple, np.sort(mesh.faces, axis=1).tolist()))
+    for left in np.flatnonzero(kept & paired & (mean[:, 0] > 0)):
+        twins = mirror[corners[left]]
+        # The right side is the left one's mirror image, face by face, where the mesh's diagonals let it.
+        if distance[corners[left]].max() < _EXACT_M and tuple(sorted(twins.tolist())) in triangles:
+            corners[twin[left]], weights[twin[left]] = twins, weights[left]
     index = np.flatnonzero(kept).astype(np.int32)
     return index, corners[index], weights[index], spread[index]

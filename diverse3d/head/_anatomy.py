@@ -58,6 +58,22 @@ def eyeballs(template: np.ndarray, faces: np.ndarray, points: np.ndarray) -> dic
     return found if len(found) == 2 else {}
 
 
+def eyeballs_alone(template: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray]:
+    """Vertices of the eyeballs where no landmarks are known: two round pieces of the mesh that mirror each other."""
+    label = pieces(faces, len(template))
+    parts = [np.flatnonzero(label == piece) for piece in range(1, label.max() + 1)]
+    sizes = [np.ptp(template[part], axis=0) for part in parts]
+    balls = [part for part, size in zip(parts, sizes, strict=True) if size.min() > 0.018 and size.max() < 0.045]
+    middles = [template[ball].mean(axis=0) for ball in balls]
+    sides: dict[str, list[np.ndarray]] = {"right_eyeball": [], "left_eyeball": []}
+    for ball, middle in zip(balls, middles, strict=True):
+        if any(np.linalg.norm(middle * [-1, 1, 1] - other) < 0.005 for other in middles) and abs(middle[0]) > 0.02:
+            sides["left_eyeball" if middle[0] > 0 else "right_eyeball"].append(ball)
+    if not all(sides.values()):
+        return {}
+    return {name: np.sort(np.concatenate(balls)).astype(np.int32) for name, balls in sides.items()}
+
+
 def regions_by_landmarks(
     template: np.ndarray,
     faces: np.ndarray,
@@ -117,9 +133,17 @@ def regions_by_landmarks(
 
 
 def colours_by_landmarks(
-    template: np.ndarray, points: np.ndarray, eyes: Mapping[str, np.ndarray], inside: np.ndarray
+    template: np.ndarray,
+    points: np.ndarray,
+    eyes: Mapping[str, np.ndarray],
+    inside: np.ndarray,
+    *,
+    brows_m: float = 0.0,
 ) -> np.ndarray:
-    """sRGB colours, uint8 [V, 3]: skin, lips, brows and painted eyes, so that a face detector believes them."""
+    """sRGB colours, uint8 [V, 3]: skin, lips, brows and painted eyes, so that a face detector believes them.
+
+    The middles of the brows are painted `brows_m` above their landmarks.
+    """
     scale, z = _scale(points), template[:, 2]
     colours = np.tile(np.array(SKIN, np.float64), (len(template), 1))
     flat, ahead = template[:, :2], z > points[36:48, 2].min() - 0.015 * scale
@@ -129,7 +153,7 @@ def colours_by_landmarks(
         _paint(colours, 0.6 * spot * ahead, CHEEK)
     for first in (17, 22):
         line = _dense_line(points[first : first + 5, :2])
-        near = cKDTree(line + [0.0, 0.002 * scale]).query(flat)[0]
+        near = cKDTree(line + [0.0, brows_m * scale]).query(flat)[0]
         _paint(colours, np.clip(1.6 - near / (0.004 * scale), 0, 1) * ahead, BROW)
     upper, lower = _dense_line(points[[48, 49, 50, 51, 52, 53, 54], :2]), _dense_line(points[[48, 59, 58, 57, 56, 55, 54], :2])
     x, y = flat.T
@@ -140,13 +164,33 @@ def colours_by_landmarks(
     near_lips = z > points[[48, 54], 2].min() - 0.008 * scale
     _paint(colours, np.clip(np.nan_to_num(depth, neginf=-9) + 0.5, 0, 1) * near_lips, LIPS)
     colours[inside] = MOUTH
+    _paint_eyes(colours, template, eyes)
+    return np.clip(colours + 0.5, 0, 255).astype(np.uint8)
+
+
+def plain_colours(template: np.ndarray, eyes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """sRGB colours, uint8 [V, 3], where no landmarks are known: skin, painted eyes, and brows above them."""
+    colours = np.tile(np.array(SKIN, np.float64), (len(template), 1))
+    if eyes:
+        # By the eyeballs of the embedded head, which lie 28.9 mm from the middle.
+        middle = np.mean([template[eye].mean(axis=0) * [1.0 if "left" in name else -1.0, 1, 1] for name, eye in eyes.items()], axis=0)
+        aside, above = (np.abs(template[:, 0]) - middle[0]) * 0.0289 / middle[0], template[:, 1] - middle[1]
+        across = np.abs(above * 0.0289 / middle[0] - 0.0195 + 6.0 * (aside - 0.004) ** 2) / 0.004
+        along = np.abs(aside - 0.001) / 0.0215
+        ahead = template[:, 2] > middle[2] - 0.01
+        _paint(colours, np.clip(1.6 - across, 0, 1) * np.clip((1.0 - along) * 8, 0, 1) * ahead, BROW)
+    _paint_eyes(colours, template, eyes)
+    return np.clip(colours + 0.5, 0, 255).astype(np.uint8)
+
+
+def _paint_eyes(colours: np.ndarray, template: np.ndarray, eyes: Mapping[str, np.ndarray]) -> None:
+    """Sclera, iris and pupil by the angle from straight ahead."""
     for eye in eyes.values():
         ball = template[eye]
         away = ball - (ball.max(axis=0) + ball.min(axis=0)) / 2
         angle = np.degrees(np.arccos(away[:, 2] / np.linalg.norm(away, axis=1).clip(1e-9)))
         for limit, colour in ((181, SCLERA), (27, LIMBUS), (22, IRIS), (12, PUPIL)):
             colours[eye[angle < limit]] = colour
-    return np.clip(colours + 0.5, 0, 255).astype(np.uint8)
 
 
 def view_centre(points: np.ndarray) -> np.ndarray:

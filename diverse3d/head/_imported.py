@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._errors import InputError
 from ._file import head_from_arrays
 from .build._write import write_tensors
 
@@ -52,3 +53,27 @@ def packed(kind: str, components: np.ndarray) -> dict[str, np.ndarray]:
     for row, component, largest in zip(basis, components, scale, strict=True):  # one at a time: a basis may be large
         row[:] = component / largest
     return {f"{kind}_basis": basis, f"{kind}_scale": scale}
+
+
+def on_faces(faces: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points given by three vertices [n, 3] and their weights [n, 3] → int32 triangle [n], float32 weights in its order.
+
+    Vertices of weight zero are free: a single vertex is a point of any triangle that has it. Raises `InputError` where
+    no triangle of the mesh has the vertices.
+    """
+    around = np.argsort(faces.ravel(), kind="stable")
+    starts = np.searchsorted(faces.ravel()[around], np.arange(faces.max() + 2))
+    face, placed = np.empty(len(corners), np.int32), np.zeros((len(corners), 3), np.float32)
+    for row, (corner, weight) in enumerate(zip(corners.tolist(), weights.tolist(), strict=True)):
+        total: dict[int, float] = {}
+        for vertex, part in zip(corner, weight, strict=True):
+            if part:
+                total[vertex] = total.get(vertex, 0.0) + part
+        first = max(total, key=lambda vertex: total[vertex])
+        near = around[starts[first] : starts[first + 1]] // 3 if first < len(starts) - 1 else []
+        chosen = next((one for one in near if set(total) <= set(faces[one].tolist())), None)
+        if chosen is None:
+            raise InputError(f"landmark {row} lies on the vertices {sorted(total)}, which are not of one triangle.")
+        face[row] = chosen
+        placed[row] = [total.get(vertex, 0.0) for vertex in faces[chosen].tolist()]
+    return face, placed / placed.sum(axis=1, keepdims=True)
