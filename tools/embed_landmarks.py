@@ -77,12 +77,13 @@ def write_table(
     path: Path, index: np.ndarray, corners: np.ndarray, weights: np.ndarray, ibug68: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """Rows of a point's number, three vertices and their weights; then 68 without the number."""
-    dense = [[int(i), *row] for i, row in zip(index, _rows(corners, weights), strict=True)]
-    text = ",\n".join(json.dumps(row) for row in dense), ",\n".join(json.dumps(row) for row in _rows(*ibug68))
+    dense = [[int(i), *row] for i, row in zip(index, rows(corners, weights), strict=True)]
+    text = ",\n".join(json.dumps(row) for row in dense), ",\n".join(json.dumps(row) for row in rows(*ibug68))
     path.write_text(f'{{"dense": [\n{text[0]}\n],\n"ibug68": [\n{text[1]}\n]}}\n', encoding="utf-8")
 
 
-def _rows(corners: np.ndarray, weights: np.ndarray) -> list[list[float]]:
+def rows(corners: np.ndarray, weights: np.ndarray) -> list[list[float]]:
+    """Three vertices and their rounded weights, a point each."""
     return [
         [*map(int, corner), *(round(float(w), 5) for w in weight)]
         for corner, weight in zip(corners, weights, strict=True)

@@ -36,7 +36,7 @@ def find_for_import(
             f"a head of {len(template)} vertices is too coarse for landmarks to be found on it; give them as a file "
             "(--landmarks FILE)."
         )
-    heads = _drawn(arrays, template)
+    heads = drawn_heads(arrays, _DRAWN)
     points, found = _points68(arrays), None
     if points is None:
         # First on plain skin, from the template alone; then on lips and brows painted where that says they are.
@@ -81,6 +81,16 @@ def _find(
     opening: np.ndarray | None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Found:
+    shown = [Shown(head, colours, opening) for head in heads]
+    mesh = surface_of(arrays, colours, opening)
+    return find_landmarks(mesh, shown, centre_m=centre, size_px=_SIZE_PX, progress=progress)
+
+
+def surface_of(arrays: Mapping[str, np.ndarray], colours: np.ndarray, opening: np.ndarray | None = None) -> Surface:
+    """What points may lie on: the face, where that region is known, else the largest piece of the mesh.
+
+    With an `opening` of the mouth the lips are told apart by which of them moves.
+    """
     template, faces = arrays["template"].astype(np.float64), arrays["faces"]
     off = np.ones(len(template), bool)
     if "region/face/vertices" in arrays:
@@ -93,9 +103,7 @@ def _find(
         lips[arrays["region/lips/vertices"]] = True
         moved = np.linalg.norm(opening, axis=1) > 0.4 * np.linalg.norm(opening[lips], axis=1).max()
         lower, upper = (lips & ~off & moved)[faces].all(axis=1), (lips & ~off & ~moved)[faces].all(axis=1)
-    mesh = Surface(template, faces, colours, ~off[faces].any(axis=1), upper, lower)
-    shown = [Shown(head, colours, opening) for head in heads]
-    return find_landmarks(mesh, shown, centre_m=centre, size_px=_SIZE_PX, progress=progress)
+    return Surface(template, faces, colours, ~off[faces].any(axis=1), upper, lower)
 
 
 def _centre(template: np.ndarray, eyes: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -106,12 +114,13 @@ def _centre(template: np.ndarray, eyes: Mapping[str, np.ndarray]) -> np.ndarray 
     return np.array([0.0, middle[1] - 0.026, middle[2] - 0.045])
 
 
-def _drawn(arrays: Mapping[str, np.ndarray], template: np.ndarray) -> list[np.ndarray]:
-    """The template and a few heads drawn from the first identity components."""
+def drawn_heads(arrays: Mapping[str, np.ndarray], count: int) -> list[np.ndarray]:
+    """The template and so many heads drawn from the first identity components, float64 [V, 3] each."""
+    template = arrays["template"].astype(np.float64)
     basis = arrays["identity_basis"][:_COMPONENTS].astype(np.float64)
     if "identity_scale" in arrays:
         basis *= arrays["identity_scale"][:_COMPONENTS, None, None]
-    draws = np.random.default_rng(0).standard_normal((_DRAWN, len(basis)))
+    draws = np.random.default_rng(0).standard_normal((count, len(basis)))
     return [template, *(template + np.einsum("k,kvc->vc", draw, basis) for draw in draws)]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,19 +41,30 @@ def write_head(imported: Imported, out: Path) -> None:
     write_tensors(out, imported.arrays, imported.metadata)
 
 
-def packed(kind: str, components: np.ndarray) -> dict[str, np.ndarray]:
-    """Head-file arrays of components [K, V, 3] in half precision, none for K = 0.
+class Packed(NamedTuple):
+    """Components as they are stored, and what that costs."""
+
+    arrays: dict[str, np.ndarray]
+    """`KIND_basis` in half precision and `KIND_scale`."""
+    square_error: np.ndarray
+    """float64 [V], square metres: of a vertex, summed over components of unit variance."""
+
+
+def packed(kind: str, components: np.ndarray) -> Packed:
+    """Components [K, V, 3] in half precision; no arrays for K = 0.
 
     An entry is off by 1/2048 of itself at most, or by 3e-8 of its component's largest.
     """
+    error = np.zeros(components.shape[1])
     if not len(components):
-        return {}
+        return Packed({}, error)
     scale = np.abs(components).max(axis=(1, 2)).astype(np.float32)
     scale[scale == 0] = 1
     basis = np.empty(components.shape, np.float16)
     for row, component, largest in zip(basis, components, scale, strict=True):  # one at a time: a basis may be large
         row[:] = component / largest
-    return {f"{kind}_basis": basis, f"{kind}_scale": scale}
+        error += np.square(row.astype(np.float32) * largest - component).sum(axis=1)
+    return Packed({f"{kind}_basis": basis, f"{kind}_scale": scale}, error)
 
 
 def on_faces(faces: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

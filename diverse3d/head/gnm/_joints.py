@@ -1,0 +1,80 @@
+"""A joint regressor that gives GNM's joints for every identity."""
+
+import numpy as np
+
+from ..._errors import InputError
+
+TOLERANCE_M = 1e-4
+"""How far a regressed joint may lie from the file's, at rest and for one standard deviation of any component."""
+
+
+def regressor_for(
+    regressor: np.ndarray,
+    template: np.ndarray,
+    identity: np.ndarray,
+    expression: np.ndarray,
+    positions: np.ndarray,
+    moves: np.ndarray,
+) -> tuple[np.ndarray, list[str]]:
+    """The regressor [J, V] whose joints are the file's: at rest `positions` [J, 3], by identity `moves` [I, J, 3].
+
+    In GNM an expression moves no joint. Where the file's own regressor keeps to all of that within `TOLERANCE_M` it is
+    returned as it is; else with the least change (in squares) that makes it, and a sentence that says so. Raises
+    `InputError` where no regressor can.
+    """
+    regressor = regressor / _sums(regressor)[:, None]
+    off = _off(regressor, template, identity, expression, positions, moves)
+    if max(off) <= TOLERANCE_M:
+        return regressor, []
+    # Rows of constraints: the sum, the template, the identity components, the expression components.
+    rows = np.concatenate([np.ones((1, len(template))), template.T, *(basis.transpose(0, 2, 1).reshape(-1, len(template)) for basis in (identity, expression))]).astype(np.float64)
+    wanted = np.concatenate(
+        [np.ones((1, len(positions))), positions.T, moves.transpose(0, 2, 1).reshape(-1, len(positions)), np.zeros((3 * len(expression), len(positions)))]
+    )
+    size = np.linalg.norm(rows, axis=1)
+    rows, wanted = rows[size > 0] / size[size > 0, None], wanted[size > 0] / size[size > 0, None]
+    missing = wanted - rows @ regressor.T
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    kept = values > 1e-9 * values[-1]
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    mended = regressor + (rows.T @ (inverse @ missing)).T
+    left = _off(mended, template, identity, expression, positions, moves)
+    if max(left) > TOLERANCE_M:
+        raise InputError(
+            f"no joint regressor gives the file's joints: 'joint_regressor' is off by {1e3 * off[0]:.2g} mm at rest and by "
+            f"{1e3 * off[1]:.2g} mm a component, and at best {1e3 * max(left):.2g} mm remain."
+        )
+    return mended, [
+        f"Array 'joint_regressor' misses the file's own joints by {1e3 * off[0]:.2g} mm at rest, {1e3 * off[1]:.2g} mm for an "
+        f"identity component and {1e3 * off[2]:.2g} mm for an expression; it was changed as little as makes them exact."
+    ]
+
+
+def _sums(regressor: np.ndarray) -> np.ndarray:
+    sums = regressor.sum(axis=1)
+    if np.abs(sums - 1).max() > 1e-2:
+        raise InputError(
+            f"the rows of array 'joint_regressor' must sum to 1 (found {sums.min():.4f} to {sums.max():.4f})."
+        )
+    return sums
+
+
+def _off(
+    regressor: np.ndarray,
+    template: np.ndarray,
+    identity: np.ndarray,
+    expression: np.ndarray,
+    positions: np.ndarray,
+    moves: np.ndarray,
+) -> tuple[float, float, float]:
+    """How far joints lie off, metres: at rest, for an identity component, for an expression component."""
+
+    def joints(basis: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(basis.transpose(1, 0, 2)).reshape(len(template), -1)
+        moved = regressor.astype(flat.dtype) @ flat
+        return moved.reshape(len(regressor), -1, 3).transpose(1, 0, 2).astype(np.float64)
+
+    rest = np.linalg.norm(regressor @ template.astype(np.float64) - positions, axis=1).max()
+    by_identity = np.linalg.norm(joints(identity) - moves, axis=2).max(initial=0.0)
+    by_expression = np.linalg.norm(joints(expression), axis=2).max(initial=0.0)
+    return float(rest), float(by_identity), float(by_expression)
