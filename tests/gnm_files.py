@@ -53,7 +53,8 @@ def full_layout(sample: Mapping[str, np.ndarray] | None = None, *, full: bool = 
     if sample is None:
         template, triangles = small_mesh()
         identity = smooth_fields(template, 14, 0.004 / np.arange(1, 15), rng)
-        expression = smooth_fields(template, 12, 0.003 / np.arange(1, 13), rng)
+        window = np.clip(template[:, 2:] / 0.05, 0, 1)
+        expression = smooth_fields(template, 12, 0.003 / np.arange(1, 13), rng) * window[None]
         left = np.zeros(len(template), bool)
         left[-84:-42] = True
         right = np.zeros(len(template), bool)

@@ -26,28 +26,40 @@ def regressor_for(
     off = _off(regressor, template, identity, expression, positions, moves)
     if max(off) <= TOLERANCE_M:
         return regressor, []
-    # Rows of constraints: the sum, the template, the identity components, the expression components.
-    rows = np.concatenate([np.ones((1, len(template))), template.T, *(basis.transpose(0, 2, 1).reshape(-1, len(template)) for basis in (identity, expression))]).astype(np.float64)
-    wanted = np.concatenate(
-        [np.ones((1, len(positions))), positions.T, moves.transpose(0, 2, 1).reshape(-1, len(positions)), np.zeros((3 * len(expression), len(positions)))]
+    found = (
+        f"Array 'joint_regressor' misses the file's own joints by {1e3 * off[0]:.2g} mm at rest, {1e3 * off[1]:.2g} mm for an "
+        f"identity component and {1e3 * off[2]:.2g} mm for an expression"
     )
+    mended = _mended(regressor, template, [identity, expression], positions, moves)
+    if max(_off(mended, template, identity, expression, positions, moves)) <= TOLERANCE_M:
+        return mended, [f"{found}; it was changed as little as makes them exact."]
+    if max(off[:2]) > TOLERANCE_M:
+        regressor = _mended(regressor, template, [identity], positions, moves)
+        left = _off(regressor, template, identity, expression, positions, moves)
+        if max(left[:2]) > TOLERANCE_M:
+            raise InputError(
+                f"no joint regressor gives the file's joints: 'joint_regressor' is off by {1e3 * off[0]:.2g} mm at rest and "
+                f"by {1e3 * off[1]:.2g} mm a component, and at best {1e3 * max(left[:2]):.2g} mm remain."
+            )
+        return regressor, [f"{found}; it was changed so that only expressions move joints, by {1e3 * left[2]:.2g} mm."]
+    return regressor, [f"{found}, so expressions move joints a little here."]
+
+
+def _mended(
+    regressor: np.ndarray, template: np.ndarray, bases: list[np.ndarray], positions: np.ndarray, moves: np.ndarray
+) -> np.ndarray:
+    """The nearest regressor whose joints are right at rest and for the first of the bases, and still for the others."""
+    count, joints = regressor.shape[1], len(regressor)
+    flat = [basis.transpose(0, 2, 1).reshape(-1, count) for basis in bases]
+    rows = np.concatenate([np.ones((1, count)), template.T, *flat]).astype(np.float64)
+    still = np.zeros((sum(len(basis) for basis in flat[1:]), joints))
+    wanted = np.concatenate([np.ones((1, joints)), positions.T, moves.transpose(0, 2, 1).reshape(-1, joints), still])
     size = np.linalg.norm(rows, axis=1)
     rows, wanted = rows[size > 0] / size[size > 0, None], wanted[size > 0] / size[size > 0, None]
-    missing = wanted - rows @ regressor.T
     values, vectors = np.linalg.eigh(rows @ rows.T)
-    kept = values > 1e-9 * values[-1]
+    kept = values > 1e-11 * values[-1]
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-    mended = regressor + (rows.T @ (inverse @ missing)).T
-    left = _off(mended, template, identity, expression, positions, moves)
-    if max(left) > TOLERANCE_M:
-        raise InputError(
-            f"no joint regressor gives the file's joints: 'joint_regressor' is off by {1e3 * off[0]:.2g} mm at rest and by "
-            f"{1e3 * off[1]:.2g} mm a component, and at best {1e3 * max(left):.2g} mm remain."
-        )
-    return mended, [
-        f"Array 'joint_regressor' misses the file's own joints by {1e3 * off[0]:.2g} mm at rest, {1e3 * off[1]:.2g} mm for an "
-        f"identity component and {1e3 * off[2]:.2g} mm for an expression; it was changed as little as makes them exact."
-    ]
+    return regressor + (rows.T @ (inverse @ (wanted - rows @ regressor.T))).T
 
 
 def _sums(regressor: np.ndarray) -> np.ndarray:
