@@ -99,7 +99,7 @@ def _parse_npy(data: bytes, name: str, *, texts: bool = False) -> np.ndarray:
     if size != len(data) - end:
         raise InputError(f"{name} can't be read: it declares {size} bytes and holds {len(data) - end}; mend it.")
     if dtype.kind == "U":
-        letters = np.frombuffer(data, np.dtype(np.uint32).newbyteorder(kind[0]), offset=end)
+        letters = np.frombuffer(data, np.dtype(f"{kind[0]}u4"), offset=end)
         if letters.size and (letters.max() > 0x10FFFF or ((letters >= 0xD800) & (letters < 0xE000)).any()):
             raise InputError(f"{name} can't be read: it holds what is no text; mend it.")
     flat = np.frombuffer(data, np.uint8 if dtype.kind == "b" else dtype, offset=end) if size else np.zeros(0, dtype)

@@ -11,7 +11,9 @@ COUNTS = {"head": 170, "eyes": 3, "teeth": 80}, {
 """How many components of each kind GNM Head 3.0 has."""
 
 
-def ball(radius: float, centre: tuple[float, float, float], rings: int = 6, around: int = 8) -> tuple[np.ndarray, np.ndarray]:
+def ball(
+    radius: float, centre: tuple[float, float, float], rings: int = 6, around: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
     """A closed sphere of triangles, counter-clockwise from outside."""
     up = np.linspace(0, np.pi, rings + 1)[1:-1]
     turn = np.linspace(0, 2 * np.pi, around, endpoint=False)

@@ -25,7 +25,7 @@ def layout():
 @pytest.fixture
 def saved(tmp_path):
     def save(arrays, name="gnm_head.npz"):
-        np.savez_compressed(tmp_path / name, **arrays)
+        np.savez(tmp_path / name, **arrays)
         return tmp_path / name
 
     return save
@@ -37,7 +37,13 @@ def test_command_line_import(layout, saved, tmp_path, capsys):
     assert main(["head", "import", str(file), "--out", str(out)]) == 0
     printed = capsys.readouterr()
     words = " ".join(printed.out.split())
-    for text in ("GNM Head 3.0", "14 identity, 12 expression", "Apache-2.0", "pose correctives none", "meshes; closed-form"):
+    for text in (
+        "GNM Head 3.0",
+        "14 identity, 12 expression",
+        "Apache-2.0",
+        "pose correctives none",
+        "meshes; closed-form",
+    ):
         assert text in words
     assert "half precision" in printed.err and "not GNM Head 3's 17821" in printed.err
     metadata = head_metadata(out)
@@ -120,7 +126,9 @@ def test_older_names_and_millimetres(layout, saved):
     imported = import_gnm(saved(arrays))
     kinds = imported.metadata["components_by_kind"]
     assert kinds == "identity: 14 eyes; expression: 4 left_eye_region, 4 lower_face_region, 4 pupils"
-    assert imported.metadata["unit_of_source"] == "millimetres" and any("brought to metres" in n for n in imported.notes)
+    assert imported.metadata["unit_of_source"] == "millimetres" and any(
+        "brought to metres" in n for n in imported.notes
+    )
     np.testing.assert_allclose(imported.arrays["template"], layout["template_vertex_positions"], atol=1e-6)
 
 

@@ -65,7 +65,10 @@ WRONG = {
     "no neutral": (remove(NEUTRAL), f"lacks {NEUTRAL}"),
     "no json": (remove("vertex_indices.json"), "lacks vertex_indices.json"),
     "no identity": (lambda f: [remove(f"identity00{i}.obj")(f) for i in (0, 1)], "holds no identity000.obj"),
-    "a gap": (lambda f: [add("identity002.obj", "identity001.obj")(f), remove("identity001.obj")(f)], "lacks identity001.obj"),
+    "a gap": (
+        lambda f: [add("identity002.obj", "identity001.obj")(f), remove("identity001.obj")(f)],
+        "lacks identity001.obj",
+    ),
     "another count": (replace(NEUTRAL, lambda d: d.replace(b"\nv ", b"\n# ", 1)), "has 26718 vertices, not the 26719"),
     "a file of another count": (replace("jawOpen.obj", lambda d: d + b"v 0 0 0\n"), "jawOpen.obj has 26720 vertices"),
     "an unknown name": (add("myScan.obj", "jawOpen.obj"), "myScan.obj is neither an identity nor an expression"),
@@ -84,8 +87,14 @@ WRONG = {
     "67 landmarks": (table(idx_to_landmark_verts=[1] * 67), "must be 68 vertices"),
     "landmarks beyond": (table(idx_to_landmark_verts=[ICT_VERTICES] * 68), "must be 68 vertices"),
     "no expressions": (table(expressions=None), "must be a list of names"),
-    "identity zero": (lambda f: [add(f"identity00{i}.obj", NEUTRAL)(f) for i in (0, 1)], "identity components are all zero"),
-    "too large": (replace(NEUTRAL, lambda d: d.replace(b"v 0.00000 10.00000", b"v 0.00000 900000.0")), "size of a head in no unit"),
+    "identity zero": (
+        lambda f: [add(f"identity00{i}.obj", NEUTRAL)(f) for i in (0, 1)],
+        "identity components are all zero",
+    ),
+    "too large": (
+        replace(NEUTRAL, lambda d: d.replace(b"v 0.00000 10.00000", b"v 0.00000 900000.0")),
+        "size of a head in no unit",
+    ),
 }
 
 
@@ -107,7 +116,11 @@ def test_what_is_no_head_at_all(tmp_path, capsys):
     out = ["--out", str(tmp_path / "o.safetensors"), "--quiet"]
     mesh = tmp_path / "mesh.obj"
     mesh.write_bytes(obj([(0, 0, 0)]))
-    for path, expected in ((tmp_path, "a folder without FaceXModel"), (mesh, "one mesh"), (tmp_path / "no", "no file or")):
+    for path, expected in (
+        (tmp_path, "a folder without FaceXModel"),
+        (mesh, "one mesh"),
+        (tmp_path / "no", "no file or"),
+    ):
         assert main(["head", "import", str(path), *out]) == 2
         assert expected in capsys.readouterr().err
 

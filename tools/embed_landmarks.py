@@ -66,10 +66,10 @@ def main() -> None:
     options = parser.parse_args()
     mesh = load_mesh(ROOT / "diverse3d" / "assets" / "head.safetensors")
     found = find_landmarks(mesh, shown(mesh, options.heads), progress=lambda text: print(text, flush=True))
-    write_table(options.out, found.index, found.corners, found.weights, found.ibug68)
+    write_table(options.out, found.points, found.corners, found.weights, found.ibug68)
     print(
-        f"{len(found.index)} points kept, spread median {1e3 * np.median(found.spread_m):.2f} mm, largest "
-        f"{1e3 * found.spread_m.max():.2f} mm; left out: {np.setdiff1d(np.arange(468), found.index).tolist()}"
+        f"{len(found.points)} points kept, spread median {1e3 * np.median(found.spread_m):.2f} mm, largest "
+        f"{1e3 * found.spread_m.max():.2f} mm; left out: {np.setdiff1d(np.arange(468), found.points).tolist()}"
     )
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from embed_landmarks import TABLE, TONES, rows
 
 from diverse3d.embed import find_landmarks
 from diverse3d.embed._find import Shown
@@ -16,7 +17,6 @@ from diverse3d.embed._imported import drawn_heads, surface_of
 from diverse3d.head import load_head
 from diverse3d.head._anatomy import view_centre
 from diverse3d.head._points68 import triangles_sha256
-from embed_landmarks import TABLE, TONES, rows
 
 OPENING = {"ict": ("jawOpen", 0.35), "gnm": None}
 
@@ -47,7 +47,7 @@ def main() -> None:
         shown.append(Shown(vertices, colours, opening))
     points = np.asarray(load_head(options.head).landmarks68(arrays["template"]))
     found = find_landmarks(mesh, shown, centre_m=view_centre(points), progress=lambda text: print(text, flush=True))
-    dense = [[int(i), *row] for i, row in zip(found.index, rows(found.corners, found.weights), strict=True)]
+    dense = [[int(i), *row] for i, row in zip(found.points, rows(found.corners, found.weights), strict=True)]
     text = ",\n".join(json.dumps(row) for row in dense), ",\n".join(json.dumps(row) for row in rows(*found.ibug68))
     out = TABLE.with_name(f"{options.name}-landmarks.json")
     out.write_text(
@@ -58,8 +58,8 @@ def main() -> None:
     own = (mesh.template[found.ibug68[0]] * found.ibug68[1][:, :, None]).sum(axis=1)
     apart = 1e3 * np.linalg.norm(own - points, axis=1)
     print(
-        f"{len(found.index)} points kept, spread median {1e3 * np.median(found.spread_m):.2f} mm; from the head's own 68: "
-        f"jaw {apart[:17].mean():.1f}, brows {apart[17:27].mean():.1f}, others {apart[27:].mean():.1f} mm"
+        f"{len(found.points)} points kept, spread median {1e3 * np.median(found.spread_m):.2f} mm; from the head's own "
+        f"68: jaw {apart[:17].mean():.1f}, brows {apart[17:27].mean():.1f}, others {apart[27:].mean():.1f} mm"
     )
 
 

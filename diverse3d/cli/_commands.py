@@ -161,7 +161,8 @@ class HeadImport(Common):
     landmarks: Annotated[tuple[str, ...], arg(metavar="find|none|FILE")] = ()
     """find has the detector look at the head from nine sides (about half a minute; done anyway for a head of which no
     landmarks are known), none leaves them out. Or files: for FLAME the static and dynamic embeddings, all 68, or
-    mediapipe's (.pkl, .npy, .npz), several if need be; for GNM and ICT text of 68 lines (vertex weight, three times)."""
+    mediapipe's (.pkl, .npy, .npz), several if need be; for GNM and ICT text of 68 lines, each a vertex and its weight
+    three times."""
     texture: OptionalFile = None
     """FLAME's texture space (FLAME_texture.npz)."""
     data: Annotated[Path | None, arg(metavar="DIR")] = None

@@ -16,7 +16,8 @@ LOWER_INNER = (95, 88, 178, 87, 14, 317, 402, 318, 324)
 """The points of the lower lip's inner line."""
 
 LARGEST_STRAY = 9.0 / 512
-"""Share of the picture's side: a point off the skin (on an eyeball, beside the head …) goes to the nearest skin, if it is no farther."""
+"""Share of the picture's side: a point off the skin (on an eyeball, beside the head …) goes to the nearest skin, if it
+is no farther."""
 
 LEAST_FACING = 0.2
 """Cosine between normal and view; surfaces seen at a flatter angle place a point badly."""

@@ -23,6 +23,7 @@ FACING_POWER = 4  # straight views count more: the line of the jaw is placed by 
 LARGEST_JUMP_M = 0.03  # between a point's place in one picture and its mean; farther is another part of the face
 LARGEST_SPREAD_M = 0.006  # points scattered more than this are left out
 LEAST_SHARE = 0.15  # of the pictures must place a point
+_TIGHTER = 0.7  # share of the usual scatter below which another start is taken
 _CLUSTER_M = 0.012  # places nearer than this agree
 _EXACT_M = 2e-4  # meshes whose vertices have twins nearer than this are symmetric to the vertex
 _STANDARD_CENTRE_M = np.array([0.0, -0.005, -0.02])  # of the views, on a head of FLAME's frame
@@ -42,7 +43,7 @@ class Shown(NamedTuple):
 class Found(NamedTuple):
     """Where points were found: vertices of a triangle and their weights, each summing to one."""
 
-    index: np.ndarray
+    points: np.ndarray
     """int32 [n]: which of mediapipe's 468 points, ascending; all of the 68's sources are among them."""
     corners: np.ndarray
     """int32 [n, 3]"""
@@ -56,7 +57,7 @@ class Found(NamedTuple):
     @property
     def ibug68(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners [68, 3] and weights [68, 3] of the 68 iBUG landmarks."""
-        rows = np.searchsorted(self.index, IBUG68_FROM_MEDIAPIPE)
+        rows = np.searchsorted(self.points, IBUG68_FROM_MEDIAPIPE)
         return self.corners[rows], self.weights[rows]
 
 
@@ -70,18 +71,19 @@ def find_landmarks(
 ) -> Found:
     """Show each head from several sides and say where the detector's points lie on the mesh.
 
-    `centre_m` [3] is what the views look at: about 1 cm below the eyes' height and 5 cm behind the lids; by default that
-    of a head in FLAME's frame. Pictures of `size_px` show 0.3 m; smaller ones are faster. `progress` hears one sentence a head. Raises `InputError` where the detector sees no face
-    in most pictures, or doesn't place all of iBUG's 68.
+    `centre_m` [3] is what the views look at: 26 mm below the eyes and 57 mm behind the lids; by default that of a head
+    in FLAME's frame. Pictures of `size_px` show 0.3 m; smaller ones are faster. `progress` hears one sentence a head.
+    Raises `InputError` where the detector sees no face in most pictures, or doesn't place all of iBUG's 68.
     """
     centre = _STANDARD_CENTRE_M if centre_m is None else np.asarray(centre_m, np.float64)
+    looked_at = float(centre[0]), float(centre[1]), float(centre[2])
     rows, directions, faces_seen = [], [], 0
     for number, head in enumerate(heads):
         shots = [(head.vertices, view, False) for view in VIEWS]
         if head.opening is not None:
             shots += [(head.vertices + head.opening, view, True) for view in OPEN_VIEWS]
         for vertices, view, inner in shots:
-            view = view._replace(size_px=size_px, centre_m=tuple(float(x) for x in centre))
+            view = view._replace(size_px=size_px, centre_m=looked_at)
             rows.append(cast(mesh, vertices, head.colours, view, inner))
             directions.append(rotation(view)[2])
             faces_seen += bool(np.isfinite(rows[-1]).any())
@@ -91,7 +93,7 @@ def find_landmarks(
             f"the detector sees a face in {faces_seen} of {len(rows)} pictures of the head, too few to place landmarks "
             "by; give them as a file (--landmarks FILE)."
         )
-    mean, spread, count = locate(np.stack(rows), np.stack(directions), centre + [0.0, 0.005, -0.02])
+    mean, spread, count = locate(np.stack(rows), np.stack(directions), centre + np.array([0.0, 0.005, -0.02]))
     found = _settle(mesh, mean, spread, count, len(heads))
     return Found(*found, len(rows))
 
@@ -110,16 +112,23 @@ def locate(
     filled = np.nan_to_num(places)
     frontal = found & (directions[:, 2] > np.cos(np.radians(20)))[:, None]
     weight = _weighed(filled, found, directions, head_centre_m, frontal)
-    # At the sides the frontal views may mix a point's place with what hides it; then the thickest cluster is the start.
-    other = _weighed(filled, found, directions, head_centre_m, _thickest(filled, found))
-    weight = np.where(((other > 0).sum(axis=0) > (weight > 0).sum(axis=0))[None], other, weight)
-    mean = (weight[:, :, None] * filled).sum(axis=0) / weight.sum(axis=0).clip(1e-12)[:, None]
-    square = np.square(filled - mean[None]).sum(axis=2)
-    spread = np.sqrt((weight * square).sum(axis=0) / weight.sum(axis=0).clip(1e-12))
-    count = (weight > 0).sum(axis=0)
+    mean, spread, count = _averaged(filled, weight)
+    # At the sides the frontal views may mix a point's place with what hides it. Then the thickest cluster is a better
+    # start, which shows by how little its places scatter.
+    other = _averaged(filled, _weighed(filled, found, directions, head_centre_m, _thickest(filled, found)))
+    better = (other[1] < _TIGHTER * spread) & (other[2] >= count / 2) & (other[2] > 0)
+    mean[better], spread[better], count[better] = (part[better] for part in other)
     few = count < min(3, len(places) // len(VIEWS))
     mean[few], spread[few] = np.nan, np.inf
     return mean, spread, count
+
+
+def _averaged(filled: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean place [468, 3], spread [468] and number of pictures [468]."""
+    total = weight.sum(axis=0).clip(1e-12)
+    mean = (weight[:, :, None] * filled).sum(axis=0) / total[:, None]
+    square = np.square(filled - mean[None]).sum(axis=2)
+    return mean, np.sqrt((weight * square).sum(axis=0) / total), (weight > 0).sum(axis=0)
 
 
 def _weighed(
@@ -188,11 +197,12 @@ def _settle(
     kept[needed] = np.isfinite(mean[needed, 0])
     if not kept[needed].all():
         raise InputError(
-            f"the detector places {int(kept[needed].sum())} of the 68 landmarks; give them as a file (--landmarks FILE)."
+            f"the detector places {int(kept[needed].sum())} of the 68 landmarks; give them as a file "
+            "(--landmarks FILE)."
         )
     corners, weights = np.zeros((468, 3), np.int32), np.zeros((468, 3))
     for allowed in (mesh.skin, mesh.upper, mesh.lower):
-        index = np.array([i for i in np.flatnonzero(kept) if lips.get(i, mesh.skin) is allowed], int)
+        index = np.array([i for i in np.flatnonzero(kept).tolist() if lips.get(i, mesh.skin) is allowed], np.int64)
         if len(index):
             corners[index], weights[index] = snap(mesh, mean[index], allowed)
     distance, mirror = cKDTree(mesh.template).query(mesh.template * [-1.0, 1.0, 1.0])
@@ -202,5 +212,5 @@ def _settle(
         # The right side is the left one's mirror image, face by face, where the mesh's diagonals let it.
         if distance[corners[left]].max() < _EXACT_M and tuple(sorted(twins.tolist())) in triangles:
             corners[twin[left]], weights[twin[left]] = twins, weights[left]
-    index = np.flatnonzero(kept).astype(np.int32)
-    return index, corners[index], weights[index], spread[index]
+    points = np.flatnonzero(kept).astype(np.int32)
+    return points, corners[points], weights[points], spread[points]

@@ -57,7 +57,7 @@ def find_for_import(
         added |= {"landmarks68_face": face, "landmarks68_barycentric": weights}
         kind = "68 and 468"
     note = (
-        f"Landmarks ({kind}) were found by showing the head to the detector: {len(found.index)} of 468 points in "
+        f"Landmarks ({kind}) were found by showing the head to the detector: {len(found.points)} of 468 points in "
         f"{found.pictures} pictures, scattered by {1e3 * np.median(found.spread_m):.1f} mm, in {seconds:.0f} s."
     )
     return dataclasses.replace(imported, arrays={**arrays, **added}, notes=(*imported.notes, note))
@@ -67,7 +67,7 @@ def dense_arrays(faces: np.ndarray, found: Found) -> dict[str, np.ndarray]:
     """The head file's arrays of mediapipe's points."""
     face, weights = on_faces(faces, found.corners, found.weights)
     return {
-        "landmarks_dense_index": found.index,
+        "landmarks_dense_index": found.points,
         "landmarks_dense_face": face,
         "landmarks_dense_barycentric": weights,
     }

@@ -153,9 +153,10 @@ def colours_by_landmarks(
         _paint(colours, 0.6 * spot * ahead, CHEEK)
     for first in (17, 22):
         line = _dense_line(points[first : first + 5, :2])
-        near = cKDTree(line + [0.0, brows_m * scale]).query(flat)[0]
+        near = cKDTree(line + np.array([0.0, brows_m * scale])).query(flat)[0]
         _paint(colours, np.clip(1.6 - near / (0.004 * scale), 0, 1) * ahead, BROW)
-    upper, lower = _dense_line(points[[48, 49, 50, 51, 52, 53, 54], :2]), _dense_line(points[[48, 59, 58, 57, 56, 55, 54], :2])
+    upper = _dense_line(points[[48, 49, 50, 51, 52, 53, 54], :2])
+    lower = _dense_line(points[[48, 59, 58, 57, 56, 55, 54], :2])
     x, y = flat.T
     # The lips' outline as heights over x; a soft edge of a millimetre and a half.
     top = np.interp(x, upper[:, 0], upper[:, 1], left=-np.inf, right=-np.inf)
@@ -173,7 +174,8 @@ def plain_colours(template: np.ndarray, eyes: Mapping[str, np.ndarray]) -> np.nd
     colours = np.tile(np.array(SKIN, np.float64), (len(template), 1))
     if eyes:
         # By the eyeballs of the embedded head, which lie 28.9 mm from the middle.
-        middle = np.mean([template[eye].mean(axis=0) * [1.0 if "left" in name else -1.0, 1, 1] for name, eye in eyes.items()], axis=0)
+        sides = {name: np.array([1.0 if "left" in name else -1.0, 1.0, 1.0]) for name in eyes}
+        middle = np.mean([template[eye].mean(axis=0) * sides[name] for name, eye in eyes.items()], axis=0)
         aside, above = (np.abs(template[:, 0]) - middle[0]) * 0.0289 / middle[0], template[:, 1] - middle[1]
         across = np.abs(above * 0.0289 / middle[0] - 0.0195 + 6.0 * (aside - 0.004) ** 2) / 0.004
         along = np.abs(aside - 0.001) / 0.0215

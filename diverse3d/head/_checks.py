@@ -68,14 +68,14 @@ def metres_a_unit(template: np.ndarray) -> tuple[str, float]:
 
 
 def components(basis: np.ndarray, kind: str) -> list[str]:
-    """Whether components [K, V, 3] in metres can be a head's: not all zero, none beyond 0.3 m; notes on what is unusual."""
+    """Whether components [K, V, 3] in metres can be a head's (not all zero, none beyond 0.3 m); what is unusual."""
     largest = np.abs(basis).max(axis=(1, 2), initial=0.0)
     if not (largest > 0).any():
         raise InputError(f"the {kind} components are all zero.")
     if largest.max() > 0.3:
         raise InputError(
-            f"the {kind} component {int(largest.argmax())} moves a vertex by {largest.max():.2g} m a standard deviation; "
-            "no head's does."
+            f"the {kind} component {int(largest.argmax())} moves a vertex by {largest.max():.2g} m a standard "
+            "deviation; no head's does."
         )
     empty = int((largest == 0).sum())
     return [f"{empty} of {len(basis)} {kind} components are zero."] if empty else []

@@ -1,4 +1,4 @@
-"""What every importer ends with: arrays that make a head, texts that say what it is, and sentences on what is unusual."""
+"""What every importer ends with: arrays that make a head, texts that say what it is, notes on what is unusual."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ def packed(kind: str, components: np.ndarray) -> Packed:
 
 
 def on_faces(faces: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points given by three vertices [n, 3] and their weights [n, 3] → int32 triangle [n], float32 weights in its order.
+    """Points as three vertices [n, 3] and their weights [n, 3] → int32 triangle [n], float32 weights in its order.
 
     Vertices of weight zero are free: a single vertex is a point of any triangle that has it. Raises `InputError` where
     no triangle of the mesh has the vertices.
@@ -76,6 +76,7 @@ def on_faces(faces: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> tup
     around = np.argsort(faces.ravel(), kind="stable")
     starts = np.searchsorted(faces.ravel()[around], np.arange(faces.max() + 2))
     face, placed = np.empty(len(corners), np.int32), np.zeros((len(corners), 3), np.float32)
+    near: np.ndarray | list[int]
     for row, (corner, weight) in enumerate(zip(corners.tolist(), weights.tolist(), strict=True)):
         total: dict[int, float] = {}
         for vertex, part in zip(corner, weight, strict=True):

@@ -1,4 +1,4 @@
-"""68 landmarks as text, a vertex and its weight three times a line; and tables of landmarks that come with the package."""
+"""68 landmarks as text, a vertex and its weight three times a line; tables of landmarks that come with the package."""
 
 import functools
 import hashlib

@@ -23,13 +23,13 @@ def recognise(path: Path) -> Literal["flame", "gnm", "ict"]:
         npz = next(iter(sorted(path.glob("**/gnm_head.npz"))), None) if (path / "v3_0").is_dir() else None
         hint = f"; GNM's file is {npz}" if npz else ""
         raise InputError(
-            f"{path} is a folder without {MAIN_FOLDER}/{NEUTRAL}, so it is not ICT-FaceKit's; of FLAME and GNM give the "
-            f"file itself{hint}."
+            f"{path} is a folder without {MAIN_FOLDER}/{NEUTRAL}, so it is not ICT-FaceKit's; of FLAME and GNM give "
+            f"the file itself{hint}."
         )
     if not path.is_file():
         raise InputError(f"There is no file or folder {path}.")
     if path.suffix.lower() == ".obj":
-        raise InputError(f"{path} is one mesh, which makes no head; give ICT-FaceKit's folder, or FLAME's or GNM's file.")
+        raise InputError(f"{path} is one mesh, which makes no head; give ICT-FaceKit's folder, FLAME's or GNM's file.")
     with path.open("rb") as file:
         if file.read(2) == b"PK":
             # The names of a .npz file's arrays stand at its end.

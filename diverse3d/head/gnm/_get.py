@@ -44,7 +44,7 @@ Progress = Callable[[int, int | None, float], None]
 
 
 def fetch(source: Published, folder: Path, *, progress: Progress = lambda *_: None) -> Path:
-    """Receive the file into `folder` under its own name and check its hash; raises `InputError` where it can't be had."""
+    """Receive the file into `folder` under its own name and check it; raises `InputError` where it can't be had."""
     name = urlsplit(source.url).path.rsplit("/", 1)[-1]
     where, target = f"{name} from {urlsplit(source.url).hostname}", folder / name
     try:
@@ -55,15 +55,14 @@ def fetch(source: Published, folder: Path, *, progress: Progress = lambda *_: No
     if found != source.sha256:
         target.unlink(missing_ok=True)
         raise InputError(
-            f"{where} is not the file it should be (SHA-256 {found[:12]}…, expected {source.sha256[:12]}…): it was damaged "
-            "on the way or has changed there; try again, or download it by hand and give it to 'diverse3d head import'."
+            f"{where} is not the file it should be (SHA-256 {found[:12]}…, expected {source.sha256[:12]}…): it was "
+            "damaged on the way or has changed there; try again, or download it by hand and give it to "
+            "'diverse3d head import'."
         )
     return target
 
 
-def fetch_gnm(
-    *, progress: Progress = lambda *_: None, source: Published = GNM
-) -> "tempfile.TemporaryDirectory[str]":
+def fetch_gnm(*, progress: Progress = lambda *_: None, source: Published = GNM) -> "tempfile.TemporaryDirectory[str]":
     """A temporary folder that holds the checked `gnm_head.npz`; use it as a context manager."""
     folder = tempfile.TemporaryDirectory(prefix="diverse3d-")
     try:
@@ -80,9 +79,10 @@ class _OnlySafe(urllib.request.HTTPRedirectHandler):
     def __init__(self, loopback: bool) -> None:
         self.loopback = loopback
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def] # noqa: PLR0913
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         if not _is_safe(newurl, self.loopback):
-            raise InputError(f"{urlsplit(req.full_url).hostname} redirects to an address without https; it wasn't followed.")
+            host = urlsplit(req.full_url).hostname
+            raise InputError(f"{host} redirects to an address without https; it wasn't followed.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -105,7 +105,7 @@ def _receive(source: Published, where: str, target: Path, progress: Progress) ->
             length = answer.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() and len(length) < 16 else None
             if total is not None and total > source.largest_bytes:
-                raise InputError(f"{where} is {total >> 20} MiB, far more than the file it should be; it wasn't received.")
+                raise InputError(f"{where} is {total >> 20} MiB, far more than the file it should be; not received.")
             with _opened(target) as file:
                 while piece := answer.read(_CHUNK):
                     done += len(piece)
@@ -117,7 +117,8 @@ def _receive(source: Published, where: str, target: Path, progress: Progress) ->
     except InputError:
         raise
     except urllib.error.HTTPError as error:
-        raise InputError(f"{where} can't be had: the server answers {error.code} ({error.reason}); try again later.") from None
+        said = f"the server answers {error.code} ({error.reason})"
+        raise InputError(f"{where} can't be had: {said}; try again later.") from None
     except (TimeoutError, ConnectionError, urllib.error.URLError, http.client.HTTPException, ssl.SSLError) as error:
         raise InputError(_why(where, error, done)) from None
     if total is not None and done < total:
@@ -132,7 +133,8 @@ def _why(where: str, error: Exception, done: int) -> str:
     if isinstance(reason, TimeoutError):
         return f"{where} can't be had: nothing came for {_SECONDS_SILENT:.0f} s; check the network and try again."
     said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return f"{where} can't be had ({said}); check the network, or download it elsewhere and give it to 'diverse3d head import'."
+    advice = "check the network, or download it elsewhere and give it to 'diverse3d head import'"
+    return f"{where} can't be had ({said}); {advice}."
 
 
 def _opened(target: Path):  # type: ignore[no-untyped-def]

@@ -88,8 +88,8 @@ def model_arrays(gnm: GnmArrays, notes: list[str]) -> dict[str, np.ndarray]:
     identity, expression = packed("identity", gnm.identity), packed("expression", gnm.expression)
     worst = float(np.sqrt((identity.square_error + expression.square_error).max()))
     notes.append(
-        f"Bases are stored in half precision: a random head's vertices are off by {1e6 * worst:.1f} µm at most (RMS of the "
-        "worst vertex)."
+        f"Bases are stored in half precision: a random head's vertices are off by {1e6 * worst:.1f} µm at most (RMS "
+        "of the worst vertex)."
     )
     arrays = {
         "template": gnm.template,
@@ -102,9 +102,10 @@ def model_arrays(gnm: GnmArrays, notes: list[str]) -> dict[str, np.ndarray]:
     }
     if gnm.pose is not None:
         arrays["pose_basis"] = gnm.pose.astype(np.float32)
-    turns = [JOINT_STD_RAD.get(name, (0.0, 0.0, 0.0)) if j else (0.0, 0.0, 0.0) for j, name in enumerate(gnm.joint_names)]
-    if np.any(turns):
-        arrays["joint_std"] = np.array(turns, np.float32)
+    turns = np.array([JOINT_STD_RAD.get(name, (0.0, 0.0, 0.0)) for name in gnm.joint_names], np.float32)
+    turns[0] = 0
+    if turns.any():
+        arrays["joint_std"] = turns
     return arrays
 
 
@@ -142,7 +143,7 @@ def _parts(gnm: GnmArrays, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarra
     regions = regions_by_landmarks(template, gnm.faces, points, known, inside)
     if gnm.mirror is not None:
         regions = _symmetric(regions, gnm.mirror)
-    eyes = {name: regions[name] for name in ("left_eyeball", "right_eyeball") if name in regions}
+    eyes = {name: index for name, index in regions.items() if name.endswith("_eyeball")}
     colours = colours_by_landmarks(template, points, eyes, inside)
     return {**{f"region/{name}/vertices": index for name, index in regions.items()}, "colours": colours}
 

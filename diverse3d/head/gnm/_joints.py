@@ -26,9 +26,10 @@ def regressor_for(
     off = _off(regressor, template, identity, expression, positions, moves)
     if max(off) <= TOLERANCE_M:
         return regressor, []
+    rest, by_identity, by_expression = (f"{1e3 * each:.2g} mm" for each in off)
     found = (
-        f"Array 'joint_regressor' misses the file's own joints by {1e3 * off[0]:.2g} mm at rest, {1e3 * off[1]:.2g} mm for an "
-        f"identity component and {1e3 * off[2]:.2g} mm for an expression"
+        f"Array 'joint_regressor' misses the file's own joints by {rest} at rest, {by_identity} for an identity "
+        f"component and {by_expression} for an expression"
     )
     mended = _mended(regressor, template, [identity, expression], positions, moves)
     if max(_off(mended, template, identity, expression, positions, moves)) <= TOLERANCE_M:
@@ -38,8 +39,8 @@ def regressor_for(
         left = _off(regressor, template, identity, expression, positions, moves)
         if max(left[:2]) > TOLERANCE_M:
             raise InputError(
-                f"no joint regressor gives the file's joints: 'joint_regressor' is off by {1e3 * off[0]:.2g} mm at rest and "
-                f"by {1e3 * off[1]:.2g} mm a component, and at best {1e3 * max(left[:2]):.2g} mm remain."
+                f"no joint regressor gives the file's joints: 'joint_regressor' is off by {rest} at rest and by "
+                f"{by_identity} a component, and at best {1e3 * max(left[:2]):.2g} mm remain."
             )
         return regressor, [f"{found}; it was changed so that only expressions move joints, by {1e3 * left[2]:.2g} mm."]
     return regressor, [f"{found}, so expressions move joints a little here."]

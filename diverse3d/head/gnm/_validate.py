@@ -79,7 +79,8 @@ def validate(arrays: Mapping[str, np.ndarray]) -> GnmArrays:
         notes.append(f"The file's unit is {unit}; everything was brought to metres.")
     if (count, len(faces)) != (GNM_VERTICES, GNM_TRIANGLES):
         notes.append(
-            f"The mesh has {count} vertices and {len(faces)} triangles, not GNM Head 3's {GNM_VERTICES} and {GNM_TRIANGLES}."
+            f"The mesh has {count} vertices and {len(faces)} triangles, not GNM Head 3's {GNM_VERTICES} and "
+            f"{GNM_TRIANGLES}."
         )
     names = {kind: _names(arrays, kind) for kind in _MOST}
     identity = metres * _shaped(arrays, "vertex_identity_basis", (len(names["identity"]), count, 3))
@@ -103,8 +104,8 @@ def validate(arrays: Mapping[str, np.ndarray]) -> GnmArrays:
     correctives = _shaped(arrays, "pose_correctives_regressor", (9 * joints, 3 * count))
     if correctives[:9].any():
         notes.append(
-            f"The pose correctives of the root, '{names['joint'][0]}', were left out: here a turn of the root turns the "
-            "head as a whole."
+            f"The pose correctives of the root, '{names['joint'][0]}', were left out: here a turn of the root turns "
+            "the head as a whole."
         )
     pose = metres * correctives[9:].reshape(-1, count, 3) if correctives[9:].any() else None
     mirror = _mirror(arrays, template, notes)
@@ -144,7 +145,7 @@ def _names(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[str, ...]:
     words = tuple(str(word) for word in array)
     odd = next((word for word in words if not word.isascii() or not word.replace("_", "a").isalnum()), None)
     if odd is not None:
-        raise InputError(f"array '{name}' holds '{one_line(odd)}', which is no name of letters, digits and underscores.")
+        raise InputError(f"array '{name}' holds '{one_line(odd)}', no name of letters, digits and underscores.")
     twice = next((word for word in words if words.count(word) > 1), None)
     if twice is not None:
         raise InputError(f"array '{name}' names '{one_line(twice)}' twice.")

@@ -1,5 +1,6 @@
 """ICT-FaceKit Light as cloned → a head file."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +33,8 @@ _IDENTITIES, _EXPRESSIONS = 100, 57
 def import_ict(folder: Path, *, landmarks: Path | None = None, limits: Limits | None = None) -> Imported:
     """A head from a clone of ICT-FaceKit (or its FaceXModel folder): all 26,719 vertices in their order.
 
-    Triangles of what lies before the eyes are left out. `landmarks` is a text of 68 lines, a vertex and its weight three
-    times each, in place of those in the folder. Raises `InputError` for anything that is not sound.
+    Triangles of what lies before the eyes are left out. `landmarks` is a text of 68 lines, a vertex and its weight
+    three times each, in place of those in the folder. Raises `InputError` for anything that is not sound.
     """
     files = read_ict(folder, limits)
     notes: list[str] = []
@@ -54,14 +55,14 @@ def import_ict(folder: Path, *, landmarks: Path | None = None, limits: Limits | 
         if found != full:
             notes.append(f"The folder holds {found} of ICT-FaceKit's {full} {kind} files.")
     notes.append(
-        "ICT-FaceKit has no joints: the head turns as one rigid piece, the jaw opens by an expression, eyes look about by "
-        "expressions."
+        "ICT-FaceKit has no joints: the head turns as one rigid piece, the jaw opens by an expression, eyes look about "
+        "by expressions."
     )
     stored = packed("identity", identity), packed("expression", expression)
     worst = float(np.sqrt((stored[0].square_error + stored[1].square_error).max()))
     notes.append(
-        f"Bases are stored in half precision: a random head's vertices are off by {1e6 * worst:.1f} µm at most (RMS of the "
-        "worst vertex)."
+        f"Bases are stored in half precision: a random head's vertices are off by {1e6 * worst:.1f} µm at most (RMS "
+        "of the worst vertex)."
     )
     prior = np.concatenate([np.zeros(len(identity)), np.full(len(expression), ACTIVATION_MEAN / ACTIVATION_STD)])
     arrays: dict[str, np.ndarray] = {"template": template, "faces": faces, **stored[0].arrays, **stored[1].arrays}
@@ -88,8 +89,8 @@ def import_ict(folder: Path, *, landmarks: Path | None = None, limits: Limits | 
         "expression_names": ", ".join(files.expression_names),
         "local_models": origin,
         "prior": (
-            f"identity coefficients of unit variance and mean zero; expressions' activations of mean {ACTIVATION_MEAN} and "
-            f"standard deviation {ACTIVATION_STD}; one rigid piece"
+            f"identity coefficients of unit variance and mean zero; expressions' activations of mean {ACTIVATION_MEAN} "
+            f"and standard deviation {ACTIVATION_STD}; one rigid piece"
         ),
     }
     return finish(arrays | local, metadata, notes)
@@ -108,7 +109,7 @@ def _triangles(files: IctFiles, template: np.ndarray, folder: Path) -> np.ndarra
 
 
 def _pairs(rest: Sequence[int]) -> list[tuple[int, int]]:
-    return list(zip(rest[:-1], rest[1:], strict=True))
+    return list(itertools.pairwise(rest))
 
 
 def _parts(template: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

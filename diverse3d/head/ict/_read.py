@@ -52,8 +52,8 @@ def read_ict(folder: Path, limits: Limits | None = None) -> IctFiles:
     neutral, data = _vertices(inner / NEUTRAL, limits, digest)
     if len(neutral) != ICT_VERTICES:
         raise InputError(
-            f"{inner / NEUTRAL} has {len(neutral)} vertices, not the {ICT_VERTICES} of ICT-FaceKit Light; the full version "
-            "and other meshes can't be imported."
+            f"{inner / NEUTRAL} has {len(neutral)} vertices, not the {ICT_VERTICES} of ICT-FaceKit Light; the full "
+            "version and other meshes can't be imported."
         )
     polygons = _polygons(data, inner / NEUTRAL, len(neutral))
     table = parse_json(_read(inner / INDICES, "json_bytes", limits, digest), str(inner / INDICES), limits)
