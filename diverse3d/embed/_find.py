@@ -101,7 +101,7 @@ def find_landmarks(
 def locate(
     places: np.ndarray, directions: np.ndarray, head_centre_m: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean place [468, 3], spread [468] (metres) and the number of pictures used, per point.
+    """Mean place [468, 3], spread [468] (metres) and the number of pictures used, per point; a guess has spread ∞.
 
     `places` [pictures, 468, 3]; `directions` [pictures, 3] say whence each head was seen. The detector also guesses
     points that the head itself hides, and those land on whatever is before them. So a picture counts for a point only
@@ -115,11 +115,13 @@ def locate(
     mean, spread, count = _averaged(filled, weight)
     # At the sides the frontal views may mix a point's place with what hides it. Then the thickest cluster is a better
     # start, which shows by how little its places scatter.
-    other = _averaged(filled, _weighed(filled, found, directions, head_centre_m, _thickest(filled, found)))
+    thickest = _thickest(filled, found)
+    other = _averaged(filled, _weighed(filled, found, directions, head_centre_m, thickest))
     better = (other[1] < _TIGHTER * spread) & (other[2] >= count / 2) & (other[2] > 0)
     mean[better], spread[better], count[better] = (part[better] for part in other)
     few = count < min(3, len(places) // len(VIEWS))
-    mean[few], spread[few] = np.nan, np.inf
+    mean[few], spread[few] = _averaged(filled, thickest.astype(np.float64))[0][few], np.inf
+    mean[~found.any(axis=0)] = np.nan
     return mean, spread, count
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .._errors import InputError
-from ..head._anatomy import colours_by_landmarks, eyeballs_alone, pieces, plain_colours, view_centre
+from ..head._anatomy import colours_by_landmarks, eyeballs_alone, grown, pieces, plain_colours, view_centre
 from ..head._imported import Imported, on_faces
 from ._cast import Surface
 from ._find import Found, Shown, find_landmarks
 
 _DRAWN, _COMPONENTS = 2, 20
 _SIZE_PX = 400
+_RINGS_MORE = 2
 _FOUND_ABOVE_M = 0.004  # how far above the middle of a painted brow the detector's line of it runs
 _FEWEST_VERTICES = 1500
 """Coarser meshes show no face that a detector would believe."""
@@ -50,17 +51,20 @@ def find_for_import(
         colours = colours_by_landmarks(template, points, eyes, _inside(arrays, eyes), brows_m=-above)
     found = _find(arrays, colours, heads, view_centre(points), opening, progress)
     seconds = time.monotonic() - start
-    added = {"colours": colours, **dense_arrays(faces, found)}
-    kind = "468"
+    added = {"colours": colours}
+    if "landmarks_dense_face" not in arrays:
+        added |= dense_arrays(faces, found)
+    kind = "468" if "landmarks_dense_face" in added else "none new"
     if "landmarks68_face" not in arrays:
         face, weights = on_faces(faces, *found.ibug68)
         added |= {"landmarks68_face": face, "landmarks68_barycentric": weights}
-        kind = "68 and 468"
+        kind = "68 and 468" if "landmarks_dense_face" in added else "68"
     note = (
         f"Landmarks ({kind}) were found by showing the head to the detector: {len(found.points)} of 468 points in "
         f"{found.pictures} pictures, scattered by {1e3 * np.median(found.spread_m):.1f} mm, in {seconds:.0f} s."
     )
-    return dataclasses.replace(imported, arrays={**arrays, **added}, notes=(*imported.notes, note))
+    notes = [text for text in imported.notes if not text.startswith("Without 68 landmarks")]
+    return dataclasses.replace(imported, arrays={**arrays, **added}, notes=(*notes, note))
 
 
 def dense_arrays(faces: np.ndarray, found: Found) -> dict[str, np.ndarray]:
@@ -94,7 +98,11 @@ def surface_of(arrays: Mapping[str, np.ndarray], colours: np.ndarray, opening: n
     template, faces = arrays["template"].astype(np.float64), arrays["faces"]
     off = np.ones(len(template), bool)
     if "region/face/vertices" in arrays:
+        # A little more than the region, for the ends of the jaw line may lie on its border.
         off[arrays["region/face/vertices"]] = False
+        off = ~grown(~off, faces, _RINGS_MORE)
+        for side in ("left", "right"):
+            off[arrays.get(f"region/{side}_ear/vertices", [])] = True
     else:
         off[pieces(faces, len(template)) == 0] = False
     lower = upper = np.zeros(len(faces), bool)
