@@ -156,7 +156,10 @@ def _thickest(filled: np.ndarray, found: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(found[:, point])
         if len(rows):
             apart = np.linalg.norm(filled[rows, None, point] - filled[None, rows, point], axis=2)
-            start[rows[apart[(apart < _CLUSTER_M).sum(axis=1).argmax()] < _CLUSTER_M], point] = True
+            members = (apart < _CLUSTER_M).sum(axis=1)
+            # What the far side of the head hides is drawn towards the middle; so, among like clusters, the outer one.
+            outer = np.where(members > 0.6 * members.max(), np.abs(filled[rows, point, 0]), -1.0)
+            start[rows[apart[outer.argmax()] < _CLUSTER_M], point] = True
     return start
 
 

@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .._errors import InputError
-from ..head._anatomy import colours_by_landmarks, eyeballs_alone, grown, pieces, plain_colours, view_centre
+from ..head._anatomy import colours_by_landmarks, eyeballs_alone, pieces, plain_colours, view_centre
 from ..head._imported import Imported, on_faces
 from ._cast import Surface
 from ._find import Found, Shown, find_landmarks
 
 _DRAWN, _COMPONENTS = 2, 20
 _SIZE_PX = 400
-_RINGS_MORE = 2
+_BORDER_M = 0.010
 _FOUND_ABOVE_M = 0.004  # how far above the middle of a painted brow the detector's line of it runs
 _FEWEST_VERTICES = 1500
 """Coarser meshes show no face that a detector would believe."""
@@ -99,8 +100,10 @@ def surface_of(arrays: Mapping[str, np.ndarray], colours: np.ndarray, opening: n
     off = np.ones(len(template), bool)
     if "region/face/vertices" in arrays:
         # A little more than the region, for the ends of the jaw line may lie on its border.
-        off[arrays["region/face/vertices"]] = False
-        off = ~grown(~off, faces, _RINGS_MORE)
+        face = arrays["region/face/vertices"]
+        near = cKDTree(template[face]).query(template)[0] < _BORDER_M
+        off[near & (pieces(faces, len(template)) == 0)] = False
+        off[face] = False
         for side in ("left", "right"):
             off[arrays.get(f"region/{side}_ear/vertices", [])] = True
     else:
