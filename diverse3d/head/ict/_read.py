@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ _BESIDES = ("PupilDilate_L", "PupilDilate_R", "cheekRaiser_L", "cheekRaiser_R")
 """Expressions that have files but no place in the JSON's list."""
 
 _MOST_IDENTITIES, _MOST_EXPRESSIONS = 1000, 200
-_VERTEX, _FACE = re.compile(rb"^v[ \t]+([^\r\n]*)", re.MULTILINE), re.compile(rb"^f[ \t]+([^\r\n]*)", re.MULTILINE)
+_VERTEX = re.compile(rb"^v[ \t]+(\S+[ \t]+\S+[ \t]+\S+)", re.MULTILINE)
+_VERTEX_LINE, _FACE = re.compile(rb"^v[ \t]", re.MULTILINE), re.compile(rb"^f[ \t]+([^\r\n]*)", re.MULTILINE)
 
 
 class IctFiles(NamedTuple):
@@ -97,10 +99,12 @@ def _vertices(path: Path, limits: Limits, digest: "hashlib._Hash") -> tuple[np.n
     if len(rows) > limits.mesh_elements:
         raise limits.exceeded("mesh_elements", f"{path} has more vertices")
     try:
-        values = np.array(b" ".join(rows).split(), np.float64)
-    except ValueError:
-        raise InputError(f"{path} has a vertex that is no row of three numbers.") from None
-    if values.size != 3 * len(rows):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # which is how numpy says that something is no number
+            values = np.fromstring(b" ".join(rows), np.float64, sep=" ") if rows else np.zeros(0)
+    except (ValueError, DeprecationWarning):
+        values = np.zeros(1)
+    if values.size != 3 * len(rows) or len(rows) != len(_VERTEX_LINE.findall(data)):
         raise InputError(f"{path} has a vertex that is no row of three numbers.")
     if not np.isfinite(values).all() or np.abs(values).max(initial=0.0) > 1e6:
         raise InputError(f"{path} has vertices that are not finite, or beyond a million.")
