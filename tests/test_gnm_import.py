@@ -243,7 +243,7 @@ def test_joints_drawn_from_the_prior_treat_no_eye_as_a_jaw(layout, saved):
     assert (poses[:, 2, 0] < 0).any() and (poses[:, 2, 0] > 0).any()
 
 
-def test_the_real_geometry_is_imported(shared, saved):
+def test_the_real_geometry_is_imported(shared, saved, monkeypatch):
     """The real template with made-up skinning: regions, landmarks and colours by what comes with the package."""
     arrays = full_layout(np.load(shared / "gnm" / "sample.npz"))
     imported = import_gnm(saved(arrays))
@@ -251,6 +251,8 @@ def test_the_real_geometry_is_imported(shared, saved):
     assert len(head.regions) == 14 and head.landmarks68 is not None and head.landmarks_dense is not None
     assert len(head.landmarks_dense_index) > 440 and head.colours is not None
     own = np.asarray(head.landmarks68(head.template_m))
+    assert "nose" in head.local_models
+    monkeypatch.setattr("diverse3d.head.gnm._import.higher_local_arrays", lambda *_: ({}, "none"))  # slow
     given = import_gnm(saved(arrays), landmarks=shared / "gnm" / "head_sparse_68.txt")
     assert any("were sorted" in note for note in given.notes)
     other = head_from_arrays(given.arrays, dtype=np.float32)

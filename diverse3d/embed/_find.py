@@ -117,9 +117,11 @@ def locate(
     # start, which shows by how little its places scatter.
     thickest = _thickest(filled, found)
     other = _averaged(filled, _weighed(filled, found, directions, head_centre_m, thickest))
+    fewest = min(3, len(places) // len(VIEWS))
     better = (other[1] < _TIGHTER * spread) & (other[2] >= count / 2) & (other[2] > 0)
+    better |= (count < 3) & (other[2] > count)
     mean[better], spread[better], count[better] = (part[better] for part in other)
-    few = count < min(3, len(places) // len(VIEWS))
+    few = count < fewest
     mean[few], spread[few] = _averaged(filled, thickest.astype(np.float64))[0][few], np.inf
     mean[~found.any(axis=0)] = np.nan
     return mean, spread, count
