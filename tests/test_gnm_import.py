@@ -170,7 +170,7 @@ WRONG = {
     "a strange name": (put(joint_names=np.array(["neck", "../x", "a", "b"])), "no name of letters"),
     "no tree": (put(joint_parent_indices=np.array([-1, 2, 1, 1])), "is no tree"),
     "weights": (changed("skinning_weights", lambda w: 2 * w), "shares that sum to 1"),
-    "joint regressor": (changed("joint_regressor", lambda w: 2 * w), "'joint_regressor' must sum to 1"),
+    "joint regressor": (changed("joint_regressor", lambda w: 0 * w), "'joint_regressor' must sum to 1"),
     "mirror": (changed("mirror_indices", lambda m: m + 9999), "'mirror_indices' must hold"),
     "groups": (changed("vertex_groups", lambda g: g[1:]), "'vertex_groups' has shape"),
     "size of no head": (changed("template_vertex_positions", lambda t: 1e4 * t), "size of a head in no unit"),

@@ -27,12 +27,7 @@ JOINT_STD_RAD = {
 stay at rest."""
 
 _SMALLEST_GROUP = 10
-_NAMED = {
-    "left_eyeball": ("left_eyeball", "left_eye"),
-    "right_eyeball": ("right_eyeball", "right_eye"),
-    "left_ear": ("left_ear",),
-    "right_ear": ("right_ear",),
-}
+_NAMED = {"eyeball": ("left_eye", "right_eye"), "ear": ("left_ear", "right_ear")}
 """Our regions that are GNM's groups under another name; the rest of a face's parts FLAME cuts otherwise."""
 
 _INSIDE = ("mouth_sock", "teeth", "gums", "tongue", "upper_teeth_and_gums", "lower_teeth_and_gums")
@@ -131,10 +126,12 @@ def _parts(gnm: GnmArrays, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarra
     template = gnm.template.astype(np.float64)
     points = (template[corners] * weights[:, :, None]).sum(axis=1)
     known = eyeballs(template, gnm.faces, points)
-    for region, names in _NAMED.items():
-        found = [gnm.groups[name] for name in names if name in gnm.groups and gnm.groups[name].sum() >= _SMALLEST_GROUP]
-        if found:
-            known[region] = np.flatnonzero(found[0]).astype(np.int32)
+    for part, names in _NAMED.items():
+        for name in names:
+            group = np.flatnonzero(gnm.groups.get(name, np.zeros(0, bool))).astype(np.int32)
+            if len(group) >= _SMALLEST_GROUP:
+                # Here left is the person's, at positive x.
+                known[f"{'left' if template[group, 0].mean() > 0 else 'right'}_{part}"] = group
     inside = pieces(gnm.faces, len(template)) != 0
     for name in ("left_eyeball", "right_eyeball"):
         inside[known.get(name, [])] = False

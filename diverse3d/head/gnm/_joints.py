@@ -65,7 +65,7 @@ def _mended(
 
 def _sums(regressor: np.ndarray) -> np.ndarray:
     sums = regressor.sum(axis=1)
-    if np.abs(sums - 1).max() > 1e-2:
+    if sums.min() < 0.1:  # others are brought to one, and what they give is measured
         raise InputError(
             f"the rows of array 'joint_regressor' must sum to 1 (found {sums.min():.4f} to {sums.max():.4f})."
         )

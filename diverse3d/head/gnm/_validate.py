@@ -1,5 +1,6 @@
 """GNM's arrays, checked: what is wrong is refused in one sentence, what is unusual is said."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ MAIN_KEYS = (
 """Names that no other head's file has: one of them is enough to know GNM's."""
 
 _MOST = {"identity": 2048, "expression": 2048, "joint": 64, "vertex_group": 512}
+_NAME = re.compile(r"[A-Za-z0-9_ .-]{1,80}")
 _KINDS = {
     "identity": {"eyeballs_": "eyes_"},
     "expression": {
@@ -109,7 +111,12 @@ def validate(arrays: Mapping[str, np.ndarray]) -> GnmArrays:
         )
     pose = metres * correctives[9:].reshape(-1, count, 3) if correctives[9:].any() else None
     mirror = _mirror(arrays, template, notes)
-    groups = _shaped(arrays, "vertex_groups", (len(names["vertex_group"]), count))
+    flags = arrays.get("vertex_groups")
+    groups = _shaped(
+        {} if flags is None else {"vertex_groups": flags.astype(np.float32) if flags.dtype.kind == "b" else flags},
+        "vertex_groups",
+        (len(names["vertex_group"]), count),
+    )
     return GnmArrays(
         template=metres * template,
         faces=faces,
@@ -143,7 +150,7 @@ def _names(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[str, ...]:
     if array is None or array.ndim != 1 or array.dtype.kind != "U" or not 0 < len(array) <= _MOST[kind]:
         raise InputError(f"array '{name}' {shape_of(array)}; one to {_MOST[kind]} names are needed.")
     words = tuple(str(word) for word in array)
-    odd = next((word for word in words if not word.isascii() or not word.replace("_", "a").isalnum()), None)
+    odd = next((word for word in words if not _NAME.fullmatch(word)), None)
     if odd is not None:
         raise InputError(f"array '{name}' holds '{one_line(odd)}', no name of letters, digits and underscores.")
     twice = next((word for word in words if words.count(word) > 1), None)
