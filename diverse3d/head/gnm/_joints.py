@@ -1,9 +1,11 @@
 """A joint regressor that gives GNM's joints for every identity."""
 
 import numpy as np
+import scipy.linalg
 
 from ..._errors import InputError
 
+_HAIR, _REFINED = 1e-9, 6  # added to a diagonal of ones; steps of refinement
 TOLERANCE_M = 1e-4
 """How far a regressed joint may lie from the file's, at rest and for one standard deviation of any component."""
 
@@ -57,10 +59,11 @@ def _mended(
     wanted = np.concatenate([np.ones((1, joints)), positions.T, moves.transpose(0, 2, 1).reshape(-1, joints), still])
     size = np.linalg.norm(rows, axis=1)
     rows, wanted = rows[size > 0] / size[size > 0, None], wanted[size > 0] / size[size > 0, None]
-    values, vectors = np.linalg.eigh(rows @ rows.T)
-    kept = values > 1e-11 * values[-1]
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-    return regressor + (rows.T @ (inverse @ (wanted - rows @ regressor.T))).T
+    # Dependent rows leave the normal matrix singular: a hair on its diagonal, and the solution refined.
+    factor = scipy.linalg.cho_factor(rows @ rows.T + _HAIR * np.eye(len(rows)))
+    for _ in range(_REFINED):
+        regressor = regressor + (rows.T @ scipy.linalg.cho_solve(factor, wanted - rows @ regressor.T)).T
+    return regressor
 
 
 def _sums(regressor: np.ndarray) -> np.ndarray:
