@@ -74,3 +74,15 @@ def test_the_embedded_heads_landmarks_are_found_again():
     apart = 1e3 * np.linalg.norm(np.asarray(ours.landmarks68(template) - theirs.landmarks68(template)), axis=1)
     assert np.median(apart[27:]) < 3 and np.median(apart) < 5  # mm
     assert len(found.arrays["landmarks_dense_index"]) > 430 and found.arrays["colours"].shape == template.shape
+
+
+def test_flames_open_pieces_are_imported_as_before(shared, tmp_path):
+    """FLAME 2023 Open's template and components with masks and 68 landmarks: nothing is looked for."""
+    from diverse3d.cli import main
+    from diverse3d.head import load_head
+
+    folder, out = shared / "flame", tmp_path / "flame.safetensors"
+    given = ["--masks", str(folder / "flame_masks.npz"), "--landmarks", str(folder / "landmarks68.npz")]
+    assert main(["head", "import", str(folder / "flame2023_60.npz"), "--out", str(out), *given, "--quiet"]) == 0
+    head = load_head(out, dtype=np.float32)
+    assert (head.n_vertices, head.n_identity, len(head.regions)) == (5023, 60, 14) and head.colours is None
