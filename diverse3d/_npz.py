@@ -22,19 +22,22 @@ _ENTRY = r"""\s*['"](descr|fortran_order|shape)['"]\s*:\s*(?:['"]([^'"]{1,16})['
 _HEADER = re.compile(rf"\{{{_ENTRY},{_ENTRY},{_ENTRY},?\s*\}}\s*", re.ASCII)
 _SHAPE = re.compile(r"\s*|\s*\d+\s*,\s*|\s*\d+(\s*,\s*\d+)+\s*,?\s*", re.ASCII)
 _TYPE = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])", re.ASCII)
+_TEXT = re.compile(r"[<>]U[1-9]\d{0,3}", re.ASCII)
 
 # What zipfile and zlib raise on damaged archives.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError)
 
 
-def read_npz(path: Path, limits: Limits | None = None, *, limit: str = "mesh_bytes") -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name: numbers and truth values, read-only.
+def read_npz(
+    path: Path, limits: Limits | None = None, *, limit: str = "mesh_bytes", texts: bool = False
+) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name: numbers and truth values, and with `texts` names too; read-only.
 
     `limit` names the limit on its size, packed and unpacked. Raises `InputError` where there is no such file, it is
     damaged, declares more than `limits` allow, or holds anything but numbers.
     """
     limits = Limits.from_environment() if limits is None else limits
-    return parse_npz(read_bytes(path, limit, limits), str(path), limits, limit=limit)
+    return parse_npz(read_bytes(path, limit, limits), str(path), limits, limit=limit, texts=texts)
 
 
 def read_npy(path: Path, limits: Limits | None = None, *, limit: str = "mesh_bytes") -> np.ndarray:
@@ -43,7 +46,9 @@ def read_npy(path: Path, limits: Limits | None = None, *, limit: str = "mesh_byt
     return _parse_npy(read_bytes(path, limit, limits), str(path))
 
 
-def parse_npz(data: bytes, name: str, limits: Limits, *, limit: str = "mesh_bytes") -> dict[str, np.ndarray]:
+def parse_npz(
+    data: bytes, name: str, limits: Limits, *, limit: str = "mesh_bytes", texts: bool = False
+) -> dict[str, np.ndarray]:
     """As `read_npz`, from a file's content; `name` says in messages what is read."""
     # Each entry of the directory starts so: counted before zipfile makes objects of them.
     if data.count(b"PK\x01\x02") > limits.archive_entries:
@@ -62,7 +67,7 @@ def parse_npz(data: bytes, name: str, limits: Limits, *, limit: str = "mesh_byte
                     raise InputError(f"{name} is packed as numpy never does; write it anew with numpy.savez.")
                 with archive.open(entry) as file:
                     content = file.read(entry.file_size)  # no more is unpacked than was declared
-                arrays[key] = _parse_npy(content, f"{name}, array {key[:60]!r},")
+                arrays[key] = _parse_npy(content, f"{name}, array {key[:60]!r},", texts=texts)
     except InputError:  # a ValueError, too
         raise
     except _DAMAGED as error:
@@ -70,7 +75,7 @@ def parse_npz(data: bytes, name: str, limits: Limits, *, limit: str = "mesh_byte
     return arrays
 
 
-def _parse_npy(data: bytes, name: str) -> np.ndarray:
+def _parse_npy(data: bytes, name: str, *, texts: bool = False) -> np.ndarray:
     """The one array of .npy content; its header must account for every byte."""
     start = 10 if data[6:7] == b"\x01" else 12
     if not data.startswith(_MAGIC) or data[6:8] not in (b"\x01\x00", b"\x02\x00") or len(data) < start:
@@ -82,7 +87,7 @@ def _parse_npy(data: bytes, name: str) -> np.ndarray:
     kind, order, lengths = (fields.get(key, "") for key in ("descr", "fortran_order", "shape"))
     if len(fields) != 3 or order not in ("True", "False") or not _SHAPE.fullmatch(lengths):
         raise InputError(f"{name} can't be read: its header is damaged or tells of Python objects; save plain numbers.")
-    if not _TYPE.fullmatch(kind):
+    if not _TYPE.fullmatch(kind) and not (texts and _TEXT.fullmatch(kind)):
         raise InputError(f"{name} can't be read: its values are of type '{kind}' and no numbers; save plain numbers.")
     words = [word.strip() for word in lengths.split(",") if word.strip()]
     shape = tuple(int(word) if len(word) < 15 else _MOST_LENGTH + 1 for word in words)
@@ -93,6 +98,10 @@ def _parse_npy(data: bytes, name: str) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size != len(data) - end:
         raise InputError(f"{name} can't be read: it declares {size} bytes and holds {len(data) - end}; mend it.")
+    if dtype.kind == "U":
+        letters = np.frombuffer(data, np.dtype(f"{kind[0]}u4"), offset=end)
+        if letters.size and (letters.max() > 0x10FFFF or ((letters >= 0xD800) & (letters < 0xE000)).any()):
+            raise InputError(f"{name} can't be read: it holds what is no text; mend it.")
     flat = np.frombuffer(data, np.uint8 if dtype.kind == "b" else dtype, offset=end) if size else np.zeros(0, dtype)
     values = flat != 0 if dtype.kind == "b" else flat.astype(dtype.newbyteorder("="), copy=False)
     return values.reshape(shape, order="F" if order == "True" else "C")

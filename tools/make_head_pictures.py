@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from _render import View, render
 from PIL import Image
 from safetensors.numpy import load_file
 
+from diverse3d._picture import View, render
 from diverse3d.head.population import split
 
 ROOT = Path(__file__).parents[1]

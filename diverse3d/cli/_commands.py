@@ -152,16 +152,20 @@ class HeadBuild(Common):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadImport(Common):
-    """Official FLAME files in, safely: a head file in FLAME's topology out (docs/use-your-flame.md)."""
+    """Another head in, safely: FLAME's files, GNM Head's or ICT-FaceKit's folder (docs/heads.md); a head file out."""
 
-    file: Positional[Path]
-    """FLAME model as downloaded (.pkl), or the same arrays as .npz or .safetensors."""
+    file: Positional[Annotated[Path, arg(metavar="FILE|DIR")]]
+    """FLAME model as downloaded (.pkl, or the same arrays as .npz or .safetensors); gnm_head.npz; or the folder of
+    ICT-FaceKit as cloned. It is recognised by its content."""
     out: Path
     """Head file to write (.safetensors)."""
     masks: OptionalFile = None
     """FLAME's region masks (FLAME_masks.pkl or .npz)."""
-    landmarks: Annotated[tuple[Path, ...], arg(metavar="FILE")] = ()
-    """Landmark embeddings: static and dynamic, all 68, or mediapipe's (.pkl, .npy, .npz); several may be given."""
+    landmarks: Annotated[tuple[str, ...], arg(metavar="find|none|FILE")] = ()
+    """find has the detector look at the head from nine sides (about half a minute; done anyway for a head of which no
+    landmarks are known), none leaves them out. Or files: for FLAME the static and dynamic embeddings, all 68, or
+    mediapipe's (.pkl, .npy, .npz), several if need be; for GNM and ICT text of 68 lines, each a vertex and its weight
+    three times."""
     texture: OptionalFile = None
     """FLAME's texture space (FLAME_texture.npz)."""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -181,6 +185,24 @@ class HeadImport(Common):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadGet(Common):
+    """An open head from where it is published: downloaded, checked and imported. No other command uses the network."""
+
+    name: Positional[Annotated[str, arg(metavar="NAME")]]
+    """gnm: Google's GNM Head 3.0 (Apache-2.0, 53 MB from huggingface.co)."""
+    out: OptionalFile = None
+    """Head file to write (.safetensors); NAME.safetensors if not given."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        from ._head import run_get
+
+        return run_get(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadInfo(Common):
     """What is in a head file."""
 
@@ -196,10 +218,11 @@ class HeadInfo(Common):
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """Head files: import FLAME's, build the embedded one, or see what is in one."""
+    """Head files: get or import an open one or FLAME's, build the embedded one, or see what is in one."""
 
     command: (
         Annotated[HeadImport, subcommand("import")]
+        | Annotated[HeadGet, subcommand("get")]
         | Annotated[HeadBuild, subcommand("build")]
         | Annotated[HeadInfo, subcommand("info")]
     )

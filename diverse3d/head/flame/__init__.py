@@ -1,8 +1,8 @@
 """Official FLAME files in, safely; FLAME parameters in and out."""
 
-from ._import import Imported as Imported
+from .._imported import Imported as Imported
+from .._imported import write_head as write_head
 from ._import import import_flame as import_flame
-from ._import import write_head as write_head
 from ._parameters import FlameParameters as FlameParameters
 from ._parameters import flame_parameters as flame_parameters
 from ._parameters import is_flame as is_flame

@@ -1,6 +1,5 @@
 """FLAME as downloaded → a head file."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,8 +7,9 @@ from typing import Literal
 import numpy as np
 
 from ..._errors import InputError
-from .._file import head_from_arrays
-from ..build._write import write_tensors
+from .._imported import Imported as Imported
+from .._imported import finish
+from .._imported import write_head as write_head
 from ._landmarks import read_landmarks, read_masks
 from ._local import higher_components, local_arrays, mesh_residuals
 from ._meshes import read_meshes
@@ -32,18 +32,6 @@ _WANTED = (
 )  # fmt: skip
 
 _LICENCE = "that of the imported files (see docs/use-your-flame.md)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Imported:
-    """What an import made."""
-
-    arrays: dict[str, np.ndarray]
-    """Arrays under the names of a head file."""
-    metadata: dict[str, str]
-    """Name, licence, source, hashes and provenance."""
-    notes: tuple[str, ...]
-    """What was unusual, a sentence each."""
 
 
 def import_flame(
@@ -98,8 +86,6 @@ def import_flame(
         painted, digest = read_texture(texture, flame.faces, len(flame.template), limits)
         arrays |= painted
         used[texture.name] = digest
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    head_from_arrays(arrays, dtype=np.float32)  # what is written can be loaded
     gender = _gender(file) if gender is None else gender
     metadata = {
         "name": f"FLAME ({gender})" if gender else f"FLAME ({file.stem})",
@@ -111,7 +97,7 @@ def import_flame(
         "local_models": origin,
         "prior": _prior(flame),
     }
-    return Imported(arrays, metadata, tuple(notes))
+    return finish(arrays, metadata, notes)
 
 
 def model_arrays(flame: FlameArrays) -> dict[str, np.ndarray]:
@@ -133,11 +119,6 @@ def model_arrays(flame: FlameArrays) -> dict[str, np.ndarray]:
     if flame.pose is not None:
         arrays["pose_basis"] = flame.pose
     return arrays
-
-
-def write_head(imported: Imported, out: Path) -> None:
-    """Write an imported head as a head file, whole or not at all; the same import gives the same bytes."""
-    write_tensors(out, imported.arrays, imported.metadata)
 
 
 def _local(

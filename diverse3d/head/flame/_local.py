@@ -22,6 +22,25 @@ def higher_components(identity: np.ndarray, expression: np.ndarray) -> np.ndarra
     return np.sqrt(len(rest)).astype(np.float32) * np.concatenate([rest, -rest])
 
 
+def higher_local_arrays(
+    identity: np.ndarray, expression: np.ndarray, regions: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], str]:
+    """Head-file arrays of local models of a head's own higher components, and where they come from.
+
+    Only the vertices of regions that have models are looked at: a head may have many more, and hundreds of components.
+    """
+    names = [name for name in LOCAL_ORDER if name in regions]
+    rest = len(identity[GLOBAL_BEFORE_LOCAL:]) + len(expression[GLOBAL_BEFORE_LOCAL:])
+    if not names or not rest:
+        return {}, "none (the head has no more than ten identity and ten expression components)"
+    union = np.unique(np.concatenate([regions[name] for name in names]))
+    residual = higher_components(identity[:, union], expression[:, union])
+    if not len(residual):
+        return {}, "none (the head's higher components don't move its regions)"
+    origin = f"the head's own {len(residual) // 2} components after ten identity and ten expression components"
+    return local_arrays(residual, {name: np.searchsorted(union, regions[name]) for name in names}), origin
+
+
 def mesh_residuals(
     meshes: np.ndarray, template: np.ndarray, identity: np.ndarray, expression: np.ndarray, anchor: np.ndarray | None
 ) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..._errors import InputError
+from .._checks import metres_a_unit, real, shape_of, triangles
 
 FLAME_PARENTS = (-1, 0, 1, 1, 1)
 """FLAME's joints: global, neck, jaw, left eye, right eye."""
@@ -16,7 +17,6 @@ FLAME_IDENTITY, FLAME_COMPONENTS = 300, 400
 FLAME_VERTICES = 5023
 """Vertices of every FLAME release."""
 
-_UNITS = {"metres": 1.0, "decimetres": 0.1, "centimetres": 0.01, "millimetres": 0.001}
 _ROOTS = (-1, 2**32 - 1, 2**64 - 1)
 
 
@@ -55,20 +55,20 @@ def validate(arrays: Mapping[str, np.ndarray], *, identity: int | None = None) -
     identity: by default 300 of 400, else all. Raises `InputError` naming the array that is wrong.
     """
     notes: list[str] = []
-    template = _real(arrays, "v_template")
+    template = real(arrays, "v_template")
     if template is None or template.ndim != 2 or template.shape[1] != 3 or not 4 <= len(template) <= 1 << 20:
-        raise InputError(f"array 'v_template' {_shape(template)}; [vertices, 3] is needed.")
+        raise InputError(f"array 'v_template' {shape_of(template)}; [vertices, 3] is needed.")
     count = len(template)
     faces = _faces(arrays, template)
-    unit, metres = _unit(template)
+    unit, metres = metres_a_unit(template)
     if unit != "metres":
         notes.append(f"The file's unit is {unit}; everything was brought to metres.")
     if count != FLAME_VERTICES:
         notes.append(f"The template has {count} vertices, not FLAME's {FLAME_VERTICES}.")
 
-    components = _real(arrays, "shapedirs")
+    components = real(arrays, "shapedirs")
     if components is None or components.ndim != 3 or components.shape[:2] != (count, 3) or components.shape[2] == 0:
-        raise InputError(f"array 'shapedirs' {_shape(components)}; [{count}, 3, components] is needed.")
+        raise InputError(f"array 'shapedirs' {shape_of(components)}; [{count}, 3, components] is needed.")
     number = components.shape[2]
     if identity is None:
         identity = FLAME_IDENTITY if number == FLAME_COMPONENTS else number
@@ -84,11 +84,11 @@ def validate(arrays: Mapping[str, np.ndarray], *, identity: int | None = None) -
     weights = _rows(arrays, "weights", (count, joints))
     if weights is not None and weights.min() < -1e-6:
         raise InputError(f"array 'weights' holds the negative weight {weights.min():.3g}.")
-    pose = _real(arrays, "posedirs")
+    pose = real(arrays, "posedirs")
     rows = 9 * (joints - 1)
     if pose is not None:
         if pose.shape != (count, 3, rows):
-            raise InputError(f"array 'posedirs' {_shape(pose)}; [{count}, 3, {rows}] is needed for {joints} joints.")
+            raise InputError(f"array 'posedirs' {shape_of(pose)}; [{count}, 3, {rows}] is needed for {joints} joints.")
         pose = metres * np.ascontiguousarray(pose.transpose(2, 0, 1))
     missing = [n for n in ("weights", "J_regressor", "posedirs", "kintree_table") if n not in arrays]
     if missing:
@@ -111,53 +111,8 @@ def validate(arrays: Mapping[str, np.ndarray], *, identity: int | None = None) -
     )
 
 
-def _shape(array: np.ndarray | None) -> str:
-    return "is missing" if array is None else f"has shape {list(array.shape)}"
-
-
-def _real(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-    """A finite array of numbers, in the precision it comes in (at least single)."""
-    if name not in arrays:
-        return None
-    array = arrays[name]
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"array '{name}' has type {array.dtype}; numbers are needed.")
-    if not np.isfinite(array).all():
-        raise InputError(f"array '{name}' holds values that are not finite.")
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-
-
 def _faces(arrays: Mapping[str, np.ndarray], template: np.ndarray) -> np.ndarray:
-    name = "f" if "f" in arrays else "faces"
-    faces = arrays.get(name)
-    if faces is None or faces.ndim != 2 or faces.shape[1] != 3 or not 0 < len(faces) <= 1 << 21:
-        raise InputError(f"array '{name}' {_shape(faces)}; [triangles, 3] is needed.")
-    if faces.dtype.kind not in "iu":
-        whole = faces.dtype.kind == "f" and np.isfinite(faces).all() and (faces == np.round(faces)).all()
-        if not whole:
-            raise InputError(f"array '{name}' holds values that are no whole numbers; triangles are vertex indices.")
-    if faces.min() < 0 or faces.max() >= len(template):
-        raise InputError(f"array '{name}' must hold indices from 0 to {len(template) - 1}.")
-    faces = faces.astype(np.int32)
-    a, b, c = faces.T
-    flat = int(((a == b) | (b == c) | (c == a)).sum())
-    if flat:
-        raise InputError(f"array '{name}' holds {flat} triangles with a corner twice.")
-    corners = (template - template.mean(0)).astype(np.float64)[faces]
-    if np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) <= 0:
-        raise InputError(f"the triangles of array '{name}' face inwards; counter-clockwise from outside is needed.")
-    return faces
-
-
-def _unit(template: np.ndarray) -> tuple[str, float]:
-    """The unit in which the template is the size of a head (FLAME's largest extent is 0.32 m)."""
-    extent = float(np.ptp(template, axis=0).max())
-    for name, metres in _UNITS.items():
-        if 0.1 <= extent * metres < 1.0:
-            return name, metres
-    raise InputError(
-        f"the template is {extent:.3g} units tall, which is the size of a head in no unit from metres to millimetres."
-    )
+    return triangles(arrays, "f" if "f" in arrays else "faces", template)
 
 
 def _check_components(components: np.ndarray, kind: str) -> list[str]:
@@ -194,7 +149,7 @@ def _parents(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     table = arrays["kintree_table"]
     if table.ndim != 2 or table.shape[0] != 2 or not 1 <= table.shape[1] <= 64 or table.dtype.kind not in "iu":
         raise InputError(
-            f"array 'kintree_table' {_shape(table)} and type {table.dtype}; integers [2, joints] are needed."
+            f"array 'kintree_table' {shape_of(table)} and type {table.dtype}; integers [2, joints] are needed."
         )
     above, names = ([int(value) for value in row] for row in table)
     if names != list(range(len(names))):
@@ -209,11 +164,11 @@ def _parents(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 
 def _rows(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]) -> np.ndarray | None:
     """A matrix whose rows sum to one."""
-    matrix = _real(arrays, name)
+    matrix = real(arrays, name)
     if matrix is None:
         return None
     if matrix.shape != shape:
-        raise InputError(f"array '{name}' {_shape(matrix)}; {list(shape)} is needed.")
+        raise InputError(f"array '{name}' {shape_of(matrix)}; {list(shape)} is needed.")
     sums = matrix.sum(1, dtype=np.float64)
     if not np.allclose(sums, 1.0, atol=1e-3):
         raise InputError(f"the rows of array '{name}' must sum to 1 (found {sums.min():.4f} to {sums.max():.4f}).")

@@ -1,4 +1,4 @@
-"""A small software renderer for the pictures in the docs and for finding landmarks on the mesh."""
+"""A small software renderer in numpy: for pictures in the docs, and for showing a head to the landmark detector."""
 
 from typing import NamedTuple
 
@@ -76,9 +76,10 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit normals [V, 3]."""
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normal)
+    corner = faces.T.ravel()
+    total = np.stack(
+        [np.bincount(corner, np.tile(normal[:, axis], 3), minlength=len(vertices)) for axis in range(3)], axis=1
+    )
     return total / np.linalg.norm(total, axis=1, keepdims=True).clip(1e-12)
 
 
