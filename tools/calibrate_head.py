@@ -1,6 +1,6 @@
 """Measure on scan models what the embedded head takes from them, and check it on those that it didn't see.
 
-    python tools/calibrate_head.py PEOPLE [--wheel FILE] [--out FILE]     # writes diverse3d/assets/head-calibration.json
+    python tools/calibrate_head.py PEOPLE [--wheel FILE] [--out FILE]   # writes diverse3d/assets/head-calibration.json
     python tools/calibrate_head.py PEOPLE --check                         # cross-validation: one model explains another
 
 PEOPLE is a folder with `flame_on_head.npz` and `ict_on_head.npz`: mean and components of scan models carried over to
@@ -11,8 +11,8 @@ the head's vertices by registration (mean_mm [V,3], modes_mm [K,V,3] of one stan
 2. The widest modes of the pooled, symmetrised covariance, as splines through few points.
 3. How much of each group of the artist's morphs to keep, and the hyper-parameters of the smooth residual, by maximum
    likelihood of the models' means and covariances on some 280 vertices, with priors that hold what the data don't say.
-4. Shares that the cross-validation chose (`MORPH_SHARE`, `WIDTH`, `SCALE_SHARES`): with them one model's calibration explains the
-   other model's samples best, and its 90 % intervals hold about 90 %.
+4. Shares that the cross-validation chose (`MORPH_SHARE`, `WIDTH`, `SCALE_SHARES`): with them one model's calibration
+   explains the other model's samples well, by heads that look like people.
 """
 
 import argparse

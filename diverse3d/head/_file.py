@@ -62,6 +62,11 @@ def head_metadata(path: str | Path | None = None) -> dict[str, str]:
     return _read(Path(path) if path is not None else EMBEDDED_HEAD)[1]
 
 
+def head_arrays(path: str | Path | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a head file as they are stored (docs/head-file.md)."""
+    return _read(Path(path) if path is not None else EMBEDDED_HEAD)[0]
+
+
 @functools.lru_cache(maxsize=4)
 def _read_cached(
     path: Path, _stamp: tuple[int, int], limits: Limits

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .._errors import InputError
-from ._file import head_from_arrays
+from ._file import head_arrays, head_from_arrays, load_head
+from ._residual import amplitude, read_residual
 from .build._write import write_tensors
 
 
@@ -32,8 +33,32 @@ def finish(
     Raises `InputError` where the arrays make no head.
     """
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    if read_residual(whole) is None:
+        whole |= default_residual(whole)
     head_from_arrays(whole, dtype=np.float32)  # what is written can be loaded
     return Imported(whole, dict(metadata), tuple(notes))
+
+
+def default_residual(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The embedded head's smooth residual for another head: hyper-parameters alone, brought into its frame.
+
+    The anchors of its amplitude move with the 68 landmarks, by the similarity between the two mean faces; length scales
+    and deviations are people's, in metres, and stay. Without landmarks, the amplitude is that of the whole face.
+    """
+    own = load_head(dtype=np.float32)
+    hyper = read_residual(head_arrays())
+    assert hyper is not None and own.landmarks68 is not None, "the embedded head has both"
+    if "landmarks68_face" not in arrays:
+        flat = float(np.log(np.mean(amplitude(np.asarray(own.template_m, np.float64), hyper))))
+        return hyper._replace(anchor_m=np.zeros((1, 3)), log_amplitude=np.array([flat])).arrays()
+    template, weights = np.asarray(arrays["template"], np.float64), arrays["landmarks68_barycentric"]
+    there = (template[arrays["faces"][arrays["landmarks68_face"]]] * np.asarray(weights)[:, :, None]).sum(axis=1)
+    here = np.asarray(own.landmarks68(own.template_m), np.float64)
+    moved, centred = there - there.mean(axis=0), here - here.mean(axis=0)
+    # No turn: both frames have y up and the face along z.
+    size = float((moved * centred).sum() / (centred**2).sum())
+    anchors = there.mean(axis=0) * [0.0, 1.0, 1.0] + size * (hyper.anchor_m - here.mean(axis=0) * [0.0, 1.0, 1.0])
+    return hyper._replace(anchor_m=anchors).arrays()
 
 
 def write_head(imported: Imported, out: Path) -> None:

@@ -217,7 +217,8 @@ class HeadModel(eqx.Module):
         """The release's head: a few global components, then a local PCA of each region's residual (papers/004).
 
         A head with fewer components gives all it has, and regions take the place of its smooth residual. Region means
-        are part of the template, and regions that overlap add. Region coefficients follow the global ones in the order of `local_models`.
+        are part of the template, and regions that overlap add. Region coefficients follow the global ones in the order
+        of `local_models`.
         """
         n_identity, n_expression = min(n_identity, self.n_identity), min(n_expression, self.n_expression)
         rows = np.concatenate([np.arange(n_identity), self.n_identity + np.arange(n_expression)])

@@ -69,7 +69,9 @@ def build_head(
         units, couplings = population_tables(source, mesh, morphs.base_m)
         identity = head_from_arrays(tensors | {"faces": mesh.faces}, dtype=np.float32)
         population = population_of(identity, units, couplings)
-        more, said = _expression_and_regions(source, mesh, population, template, identity.n_identity, samples, seed, say)
+        more, said = _expression_and_regions(
+            source, mesh, population, template, identity.n_identity, samples, seed, say
+        )
         tensors |= more
         figures |= said
         rig = build_rig(source, mesh)

@@ -4,7 +4,6 @@ Targets are drawn as an artist's sliders would be moved (bounded, one-sided, lef
 heads that come out only mean and covariance are kept, a group at a time, so that a calibration can weigh the groups.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +40,8 @@ def draw_morphs(source: Source, mesh: HeadMesh, seed: int = 0) -> Morphs:
     folder = {name: f for f in identities.FOLDERS for name in source.target_names(f)}
     channels = identities.pair_targets(list(folder))
     activation = _identity_activations(rng, channels)
-    offsets = np.stack([cut_target(source.target(folder[name], name, target_length(mesh)), mesh) for name in channels.name])
+    length = target_length(mesh)
+    offsets = np.stack([cut_target(source.target(folder[name], name, length), mesh) for name in channels.name])
     group = [identities.group_of(name, folder[name]) for name in channels.name]
     for name in sorted(set(group)):
         mine = [i for i, other in enumerate(group) if other == name]
@@ -74,7 +74,8 @@ def _macro_offsets(source: Source, mesh: HeadMesh, skull: np.ndarray) -> np.ndar
     builds = [
         f"universal-{s}-{a}-{b}" for s in identities.SEXES for a in identities.AGES[1:] for b in identities.BUILDS
     ]
-    offsets = np.stack([cut_target(source.target("macrodetails", n, target_length(mesh)), mesh) for n in people + builds])
+    length = target_length(mesh)
+    offsets = np.stack([cut_target(source.target("macrodetails", n, length), mesh) for n in people + builds])
     # They carry the head to another height of body; alignment undoes that anyway.
     return offsets - offsets[:, skull].mean(axis=1, keepdims=True)
 
