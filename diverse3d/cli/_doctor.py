@@ -58,8 +58,8 @@ def _population() -> str:
     from ..head.population import load_population
 
     population = load_population()
-    identity, expression = population.neutral_offsets.shape[0], population.expression_offsets.shape[0]
-    return f"{identity} identity and {expression} expression targets"
+    identity, expression = population.identity.shape[0], population.expression_offsets.shape[0]
+    return f"{identity} components of identity and {expression} expression units"
 
 
 def _landmark_models() -> str:

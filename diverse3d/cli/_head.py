@@ -191,6 +191,7 @@ def run_info(command: HeadInfo) -> int:
         "vertices": str(head.n_vertices),
         "triangles": str(head.faces.shape[0]),
         "components": f"{head.n_identity} identity, {head.n_expression} expression",
+        "smooth residual": f"{head.n_residual} components" if head.n_residual else "none",
         "joints": str(head.n_joints),
         "pose correctives": "none" if head.pose_basis_m is None else str(head.pose_basis_m.shape[0]),
         "landmarks": _landmarks(head.landmarks68, head.landmarks_dense),
