@@ -101,11 +101,20 @@ def read_result(
         seen=seen,
         method=run.method,
         noise=noise,
+        prior_widening=_widening(record, "prior"),
+        noise_widening=_widening(record, "noise"),
         weights_sha256=_weights(record),
         head=problem.head,
         run=run,
     )
     return result, head
+
+
+def _widening(record: dict[str, Any], name: str) -> float:
+    """How far the closed form was widened, as the record says."""
+    table = record.get("widening")
+    value = table.get(name) if isinstance(table, dict) else None
+    return float(value) if isinstance(value, int | float) and 1.0 <= value < 1e9 else 1.0
 
 
 def _weights(record: dict[str, Any]) -> str | None:

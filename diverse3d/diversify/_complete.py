@@ -94,6 +94,8 @@ def complete(
         seen=seen,
         method=method,
         noise="none" if belief is None else belief.noise,
+        prior_widening=1.0 if belief is None else float(belief.prior_widening),
+        noise_widening=1.0 if belief is None else float(belief.noise_widening),
         weights_sha256=None if learned is None else learned.sha256,
     )
 

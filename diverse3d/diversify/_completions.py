@@ -45,6 +45,11 @@ class Completions(eqx.Module):
     """Name of the method in the table of methods."""
     noise: str = eqx.field(static=True)
     """Name of the noise setting that the visible part was held to."""
+    prior_widening: float = eqx.field(static=True)
+    """How much wider than the head says identity was taken to be (`Posterior.prior_widening`); 1 for usual faces, and
+    for methods without the closed form."""
+    noise_widening: float = eqx.field(static=True)
+    """How much larger than the noise says the visible part's errors were taken to be; 1 likewise."""
     weights_sha256: str | None = eqx.field(static=True)
     """Hash of the trained weights; None for methods without."""
 

@@ -31,6 +31,7 @@ from ._texture import Textures
 
 _MOSTLY_HIDDEN = 0.75
 _UNSURE_LANDMARKS = 0.5
+_WORTH_SAYING = 1.05
 _PROFILE_DEG = 50.0
 
 
@@ -132,6 +133,7 @@ def save(
         record["weights"] = {"sha256": result.weights_sha256}
         record |= {
             "noise": result.noise,
+            "widening": {"prior": result.prior_widening, "noise": result.noise_widening},
             "samples": [SAMPLE_TEXT[int(code)] for code in result.results],
             "uncertainty_colours_end_mm": UNCERTAINTY_FULL_MM,
             "warnings": warnings_of(result.seen, result.fit, result),
@@ -222,10 +224,28 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
     if RESULT_TEXT[int(fit.report.result)].startswith("diverged"):
         notes.append("The fit diverged; its start was kept.")
     if result is not None:
+        notes += _unusual(result)
         codes = np.asarray(result.results)
         for code in np.unique(codes[codes != 0]):
             count = int((codes == code).sum())
             notes.append(f"{count} of {len(codes)} completions: {SAMPLE_TEXT[int(code)]}.")
+    return notes
+
+
+def _unusual(result: Completions) -> list[str]:
+    """What the closed form found unlikely."""
+    notes = []
+    if result.prior_widening > _WORTH_SAYING:
+        notes.append(
+            f"The visible part is unusual: {result.prior_widening:.1f} times as far from the mean head as nearly all "
+            "people are by the head's statistics; the completions vary that much more, and a trained model counts for "
+            "less."
+        )
+    if result.noise_widening > _WORTH_SAYING:
+        notes.append(
+            f"The head misses the visible part by {result.noise_widening:.1f} times what the noise '{result.noise}' "
+            "allows, so the completions are held to it less firmly; is it a head, in the head's own vertex order?"
+        )
     return notes
 
 
