@@ -13,8 +13,20 @@ from scipy.spatial import cKDTree
 import diverse3d
 from diverse3d._errors import InputError
 from diverse3d.head import load_head
-from diverse3d.head.build import _bases, _expressions, _identities, _mesh, _source, _write, build_head
+from diverse3d.head._residual import Fields, carried
+from diverse3d.head.build import (
+    _bases,
+    _calibration,
+    _expressions,
+    _identities,
+    _mesh,
+    _morphs,
+    _source,
+    _write,
+    build_head,
+)
 from diverse3d.head.population import split
+from diverse3d.metrics._surface import self_intersections
 
 ASSETS = Path(diverse3d.__file__).parent / "assets"
 HEAD = ASSETS / "head.safetensors"
@@ -38,9 +50,21 @@ def components(table, name):
     return table[f"{name}_basis"].astype(np.float32) * table[f"{name}_scale"][:, None, None]
 
 
+def smooth(table):
+    """Components of the smooth residual."""
+    field = table["residual_field"].astype(np.float32)
+    return Fields(field, table["residual_axis"], table["residual_scale"]).components_m()
+
+
 def project(flat, basis):
     """Coefficients by scalar products: components are orthogonal up to half precision."""
     return flat @ (basis / np.square(basis).sum(axis=1, keepdims=True)).T
+
+
+def solve(flat, basis):
+    """Coefficients by least squares, for rows that are not orthogonal."""
+    basis = basis.astype(np.float64)
+    return np.linalg.solve(basis @ basis.T, basis @ flat.astype(np.float64).T).T
 
 
 def landmarks(table, vertices, name="landmarks68"):
@@ -50,10 +74,11 @@ def landmarks(table, vertices, name="landmarks68"):
 
 def test_the_file_is_small_says_where_it_comes_from_and_loads():
     assert HEAD.stat().st_size < 12e6
-    assert (ASSETS / "population.safetensors").stat().st_size < 4e6
+    assert (ASSETS / "population.safetensors").stat().st_size < 1e6
     with safe_open(HEAD, framework="numpy") as file:
         metadata = file.metadata()
     assert metadata["licence"] == "CC0-1.0" and metadata["source_sha256"] == _source.WHEEL_SHA256
+    assert "FLAME 2023 Open" in metadata["calibration"] and "ICT-FaceKit" in metadata["calibration"]
     notice = (ASSETS / "NOTICE-head.md").read_text(encoding="utf-8")
     for name in ("head.safetensors", "population.safetensors", "albedo.safetensors"):
         assert hashlib.sha256((ASSETS / name).read_bytes()).hexdigest() in notice
@@ -98,23 +123,61 @@ def test_components_are_stored_at_full_scale_and_in_order(table, kind):
     assert (np.diff(size) <= 1e-3 * size[:-1]).all()
 
 
+def test_identity_components_are_orthogonal(table):
+    flat = components(table, "identity").reshape(len(table["identity_scale"]), -1).astype(np.float64)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    assert np.abs(flat @ flat.T - np.eye(len(flat))).max() < 2e-3
+
+
 def test_held_back_heads_are_within_the_bases_and_coefficients_have_unit_variance(table):
+    """Identity and the smooth residual say all of a neutral head; expression components say all but a bit of the
+    rest."""
     heads = split("test", 128)
     neutral, expressed = np.asarray(heads.neutral), np.asarray(heads.vertices)
-    means = table["prior_mean"]
-    start = 0
-    for kind, offsets in (("identity", neutral - table["template"]), ("expression", expressed - neutral)):
-        basis = components(table, kind).reshape(len(table[f"{kind}_scale"]), -1)
-        flat = offsets.reshape(len(offsets), -1)
-        coefficients = project(flat, basis)
-        left = flat - coefficients @ basis
-        assert 1e3 * np.sqrt(3 * np.square(left).mean()) < 0.15, f"{kind}: millimetres left over"
-        spread = coefficients.std(axis=0)
-        assert 0.7 < np.sqrt(np.mean(spread[:20] ** 2)) < 1.3
-        centre = coefficients[:, :20].mean(axis=0) - means[start : start + 20]
-        assert np.abs(centre).max() < 5 / np.sqrt(len(flat))
-        start += len(basis)
-    assert len(means) == start and (means[: len(table["identity_scale"])] == 0).all()
+    means, number = table["prior_mean"], len(table["identity_scale"])
+    flat = (neutral - table["template"]).reshape(len(neutral), -1)
+    basis = np.concatenate([components(table, "identity"), smooth(table)])
+    basis = basis.reshape(len(basis), -1)
+    coefficients = solve(flat, basis)
+    assert 1e3 * np.sqrt(3 * np.square(flat - coefficients @ basis).mean()) < 0.001, "millimetres left over"
+    for part in (coefficients[:, :20], coefficients[:, number:]):
+        assert 0.9 < np.sqrt(np.mean(part**2)) < 1.1
+        assert np.abs(part.mean(axis=0)).max() < 5 / np.sqrt(len(flat))
+    flat = (expressed - neutral).reshape(len(neutral), -1)
+    basis = components(table, "expression").reshape(len(table["expression_scale"]), -1)
+    coefficients = project(flat, basis)
+    assert 1e3 * np.sqrt(3 * np.square(flat - coefficients @ basis).mean()) < 0.15, "millimetres left over"
+    assert 0.7 < np.sqrt(np.mean(coefficients[:, :20].std(axis=0) ** 2)) < 1.3
+    centre = coefficients[:, :20].mean(axis=0) - means[number : number + 20]
+    assert np.abs(centre).max() < 5 / np.sqrt(len(flat))
+    assert len(means) == number + len(basis) and (means[:number] == 0).all()
+
+
+def test_the_template_and_the_smooth_residual_cross_no_more_than_the_source_does(table, rng):
+    """Lids overlap the eyeballs, and the inside of the mouth the lips, in the source already; a draw of the smooth
+    residual keeps eyeballs in their sockets and adds no crossing."""
+    template, faces = table["template"].astype(np.float64), table["faces"]
+    own = self_intersections(template, faces)
+    assert own.sum() < 700, "614 in the base shape of the artist's mean head"
+    rows = smooth(table)
+    eyes = [table[f"region/{side}_eyeball/vertices"] for side in ("left", "right")]
+    ball = np.isin(faces, np.concatenate(eyes)).any(axis=1)
+    for _ in range(6):
+        moved = template + np.tensordot(rng.normal(size=len(rows)), rows, 1)
+        assert np.sqrt(np.square(moved - template).sum(axis=1).mean()) > 1e-3
+        new = self_intersections(moved, faces) & ~own
+        assert not new[ball].any() and new.sum() < 12
+
+
+def test_eyeballs_are_round_and_fill_their_sockets(table):
+    """The lids' inner side stays within two millimetres of the ball, as in the source."""
+    template, points = table["template"].astype(np.float64), landmarks(table, table["template"].astype(np.float64))
+    for side, lids in (("right", points[36:42]), ("left", points[42:48])):
+        ball = template[table[f"region/{side}_eyeball/vertices"]]
+        radius = np.linalg.norm(ball - ball.mean(axis=0), axis=1)
+        assert radius.std() < 0.012 * radius.mean() and 0.014 < radius.mean() < 0.0175
+        reach = np.linalg.norm(lids - ball.mean(axis=0), axis=1) - radius.mean()
+        assert reach.min() > -0.002 and reach.max() < 0.006
 
 
 def test_joints_lie_where_they_should(table):
@@ -161,7 +224,10 @@ def test_there_are_flames_fourteen_regions_and_they_cover_the_head(table, mirror
 
 
 def test_regions_explain_what_the_global_components_leave(table):
-    """Sequentially fitted, their sum must reduce the residual of held-back heads, not double it."""
+    """Sequentially fitted, their sum must reduce the residual of held-back heads, not double it.
+
+    Forty components a region can't say all of the smooth residual, which has hundreds.
+    """
     heads = split("test", 64)
     offsets = {"identity": np.asarray(heads.neutral) - table["template"]}
     offsets["expression"] = np.asarray(heads.vertices - heads.neutral)
@@ -181,7 +247,7 @@ def test_regions_explain_what_the_global_components_leave(table):
         residual[:, index] = part.reshape(len(residual), -1, 3)
     after = np.square(residual).sum(axis=2)
     face = table["region/face/vertices"]
-    assert after[:, face].mean() < 0.1 * before[:, face].mean()
+    assert after[:, face].mean() < 0.15 * before[:, face].mean()
     assert not any(f"region/{name}/basis" in table for name in ("boundary", "neck"))
 
 
@@ -312,3 +378,175 @@ def _tube(around, rows):
     index = np.arange(around * rows).reshape(rows, around)
     nxt = np.roll(index, -1, axis=1)
     return np.stack([index[:-1], nxt[:-1], nxt[1:], index[1:]], axis=-1).reshape(-1, 4)
+
+
+def test_a_targets_group_is_its_folder_but_for_folds():
+    assert _identities.group_of("nose-hump-incr", "nose") == "nose"
+    for name in ("head-age-incr", "l-eye-bag-decr", "neck-double-incr", "mouth-laugh-lines-in"):
+        assert _identities.group_of(name, "head") == "folds"
+    assert _identities.strength("head-trans-up") == 0.0 < _identities.strength("nose-hump-incr")
+
+
+def test_macro_weights_are_convex_and_old_age_is_rare(rng):
+    weight = _morphs._macro_weights(rng)
+    people, builds = weight[:, :18], weight[:, 18:]
+    np.testing.assert_allclose(people.sum(axis=1), 1.0, atol=1e-12)
+    assert weight.min() >= 0 and weight.max() <= 1 and builds.sum(axis=1).max() <= 1
+    age = people.reshape(-1, 3, 2, 3).sum(axis=(1, 2))  # child, young, old
+    assert age[:, 2].max() <= _morphs._OLD_SHARE and 0.01 < age[:, 0].mean() < 0.05
+    sex = people.reshape(-1, 3, 2, 3).sum(axis=(1, 3)).mean(axis=0)
+    np.testing.assert_allclose(sex, 0.5, atol=0.03)
+
+
+def paired():
+    names = ["nose-hump-decr", "nose-hump-incr", "l-eye-trans-in", "l-eye-trans-out", "r-eye-trans-in"]
+    return _identities.pair_targets([*names, "r-eye-trans-out", "head-oval"])
+
+
+def test_targets_are_drawn_one_sided_bounded_and_never_against_each_other(rng):
+    channels = paired()
+    drawn = _morphs._identity_activations(rng, channels)
+    assert drawn.min() >= 0 and drawn.max() < _morphs._IDENTITY_LIMIT
+    at = {name: row for row, name in enumerate(channels.name)}
+    for one, other in (("nose-hump-decr", "nose-hump-incr"), ("l-eye-trans-in", "l-eye-trans-out")):
+        pair = drawn[:, [at[one], at[other]]]
+        assert not (pair > 0).all(axis=1).any() and (pair > 0).any(axis=1).all()
+    left, right = drawn[:, at["l-eye-trans-in"]], drawn[:, at["r-eye-trans-in"]]
+    assert 0.8 < np.corrcoef(left, right)[0, 1] < 0.999
+
+
+def test_a_groups_components_have_the_covariance_of_what_was_drawn(rng):
+    """With the skull at rest."""
+    weight, offset = rng.exponential(size=(400, 5)), 1e-3 * rng.normal(size=(5, 30, 3))
+    mean = 0.1 * rng.normal(size=(30, 3))
+    skull = np.arange(12)
+    drawn = np.tensordot(weight - weight.mean(axis=0), offset, 1)
+    drawn = (drawn - _morphs.rigid_part(drawn, mean, skull)).reshape(400, -1)
+    rows = _morphs._components(weight, offset, mean, skull).astype(np.float64).reshape(-1, 90)
+    expected = drawn.T @ drawn / 400
+    assert np.trace(rows.T @ rows) > _morphs._KEPT * np.trace(expected) * (1 - 1e-6)
+    assert np.linalg.eigvalsh(expected - rows.T @ rows).min() > -1e-6 * np.trace(expected)
+    gram = rows @ rows.T
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-6 * gram.max())
+    assert (np.diff(np.diag(gram)) <= 1e-12).all()
+
+
+def test_the_rigid_part_is_all_of_a_small_motion_and_nothing_of_the_rest(rng):
+    points, some = 0.1 * rng.normal(size=(40, 3)), np.arange(25)
+    motion = np.stack([np.cross(turn, points) + shift for turn, shift in rng.normal(size=(3, 2, 3))])
+    np.testing.assert_allclose(_morphs.rigid_part(motion, points, some), motion, atol=1e-10)
+    fields = rng.normal(size=(4, 40, 3))
+    left = fields - _morphs.rigid_part(fields, points, some)
+    np.testing.assert_allclose(_morphs.rigid_part(left, points, some), 0.0, atol=1e-10)
+    assert np.square(left[:, some]).sum() < np.square(fields[:, some]).sum()
+
+
+def test_principal_axes_keep_the_covariance_of_their_rows(rng):
+    rows = rng.normal(size=(6, 40)) * np.array([9, 7, 5, 3, 2, 0.01])[:, None]
+    whole = _bases.principal_axes(rows, 1.0 - 1e-12)
+    np.testing.assert_allclose(whole.components.T @ whole.components, rows.T @ rows, atol=1e-6)
+    few = _bases.principal_axes(rows, 0.9)
+    assert few.kept()[-1] >= 0.9 > few.kept()[-2]
+    np.testing.assert_allclose(few.directions @ few.directions.T, np.eye(len(few.deviations)), atol=1e-9)
+
+
+def test_a_spline_passes_through_its_points_and_is_exact_for_affine_fields(rng):
+    control, places = 0.1 * rng.normal(size=(30, 3)), 0.1 * rng.normal(size=(20, 3))
+    values = rng.normal(size=(30, 3))
+    np.testing.assert_allclose(_calibration.spline(control, control) @ values, values, atol=1e-6)
+    matrix, shift = rng.normal(size=(3, 3)), rng.normal(size=3)
+    weights = _calibration.spline(control, places)
+    np.testing.assert_allclose(weights @ (control @ matrix + shift), places @ matrix + shift, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def mesh(table, mirror):
+    """What the builder's mesh says of the embedded head, but for its source."""
+    return _mesh.HeadMesh(
+        source_index=np.zeros((len(mirror), 4), np.int64),
+        faces=table["faces"],
+        vertices_dm=10.0 * table["template"].astype(np.float64),
+        left_eye=table["region/left_eyeball/vertices"],
+        right_eye=table["region/right_eyeball/vertices"],
+        mirror=mirror,
+        boundary=table["region/boundary/vertices"],
+    )
+
+
+def test_fields_are_as_symmetric_as_they_say_and_pass_through_their_points(table, mesh, mirror, rng):
+    vertices, half = table["template"].astype(np.float64), np.flatnonzero(table["template"][:, 0] > 1e-3)
+    middle = np.flatnonzero(mirror == np.arange(len(mirror)))
+    control = np.concatenate([half[::150], middle[::30]])
+    values = 1e-3 * rng.normal(size=(2, len(control), 3))
+    inside = np.isin(control, middle)
+    values[0][inside, 0] = 0.0  # a symmetric field moves the middle within its plane, the other one across
+    values[1][inside, 1:] = 0.0
+    field = _calibration.Field(control, np.array([1.0, -1.0]), values)
+    spread = field.spread(vertices, vertices, mirror)
+    np.testing.assert_allclose(spread[:, control], values, atol=1e-8)
+    for one, sign in zip(spread, (1.0, -1.0), strict=True):
+        np.testing.assert_allclose(one[mirror] * [-1.0, 1.0, 1.0], sign * one, atol=1e-8)
+
+
+def test_the_table_of_measured_numbers_is_small_and_sound():
+    calibration = _calibration.read_calibration()
+    numbers = calibration.mean.displacement_m.size + calibration.modes.displacement_m.size
+    numbers += len(calibration.weights) + sum(np.size(value) for value in calibration.residual)
+    assert numbers == 707
+    notice = (ASSETS / "NOTICE-head.md").read_text(encoding="utf-8")
+    assert f"{numbers} numbers" in notice
+    assert {"macro", "folds"} <= set(calibration.weights) <= {"macro", "folds", *_identities.FOLDERS}
+    assert all(0 < weight < 1.2 for weight in calibration.weights.values())
+    assert calibration.mean.parity.tolist() == [1] and len(calibration.modes.parity) == 8
+    assert set(calibration.modes.parity) <= {1.0, -1.0}
+    for field in (calibration.mean, calibration.modes):
+        assert len(np.unique(field.vertices)) == len(field.vertices)
+        assert 1e-4 < np.abs(field.displacement_m).max() < 0.03
+
+
+def test_the_heads_residual_is_that_of_the_table(table):
+    """But for the shift that brings the eyes to where FLAME has them."""
+    residual = _calibration.read_calibration().residual
+    for name in ("length_m", "deviation_m", "log_amplitude", "anchor_width_m", "symmetry"):
+        np.testing.assert_allclose(table[f"residual_{name}"], getattr(residual, name), rtol=1e-6)
+    shift = table["residual_anchor_m"] - residual.anchor_m
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[:1], shift.shape), atol=1e-7)
+    assert abs(shift[0, 0]) < 1e-9 and np.abs(shift).max() < 0.02
+    eyes = [table["template"][table[f"region/{side}_eyeball/vertices"]].mean(axis=0) for side in ("left", "right")]
+    np.testing.assert_allclose((eyes[0] + eyes[1]) / 2, _mesh.EYES_CENTRE_M, atol=1e-6)
+
+
+def test_the_mean_is_moved_symmetrically_and_eyeballs_grow_as_a_whole(table, mesh, mirror):
+    template, calibration = table["template"].astype(np.float64), _calibration.read_calibration()
+    morphs = _morphs.Morphs(template, template, {})
+    moved = _calibration.calibrated_mean(morphs, calibration, mesh)
+    np.testing.assert_allclose(moved[mirror] * [-1.0, 1.0, 1.0], moved, atol=1e-7)
+    for eye in (mesh.left_eye, mesh.right_eye):
+        before, after = (points[eye] - points[eye].mean(axis=0) for points in (template, moved))
+        growth = (before * after).sum() / (before**2).sum()
+        np.testing.assert_allclose(after, growth * before, atol=1e-7)
+        assert 0.9 < growth < 1.25
+    crossed = self_intersections(moved, mesh.faces).sum()
+    assert crossed < 1.3 * self_intersections(template, mesh.faces).sum()
+    still = calibration._replace(
+        mean=calibration.mean._replace(displacement_m=np.zeros_like(calibration.mean.displacement_m))
+    )
+    np.testing.assert_allclose(_calibration.calibrated_mean(morphs, still, mesh), template, atol=1e-9)
+
+
+def test_identity_is_modes_and_weighed_morphs_without_rigid_motions(table, mesh, rng):
+    template, calibration = table["template"].astype(np.float64), _calibration.read_calibration()
+    groups = {name: rng.normal(size=(2, *template.shape)).astype(np.float32) for name in calibration.weights}
+    morphs = _morphs.Morphs(template, template, groups)
+    rows = _calibration.identity_rows(morphs, calibration, mesh, template)
+    assert rows.shape == (8 + 2 * len(groups), *template.shape)
+    free = np.flatnonzero(template[:, 1] >= template[mesh.boundary, 1].max() + 0.03)
+    assert np.abs(_morphs.rigid_part(rows, template, free)).max() < 1e-9 * np.abs(rows).max()
+    for number, name in enumerate(sorted(groups)):
+        expected = calibration.weights[name] * groups[name].astype(np.float64)
+        expected -= _morphs.rigid_part(expected, template, free)
+        np.testing.assert_allclose(rows[8 + 2 * number : 10 + 2 * number], expected, atol=1e-7)
+    eyes = [mesh.left_eye, mesh.right_eye]
+    modes = calibration.modes.spread(template, carried(template, eyes), mesh.mirror)
+    for eye in eyes:
+        assert np.ptp(modes[:, eye], axis=1).max() < 1e-12, "eyeballs move as one"

@@ -1,5 +1,7 @@
-"""The population: fixed splits, bounded draws, rigid alignment, one result in single and in strict double sessions."""
+"""The population: fixed splits, identity from the head's own Gaussian, bounded expressions, one result in single and in
+strict double sessions."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import check_derivatives, rotation_about
+from helpers import tiny_arrays
+from safetensors.numpy import save_file
 
+import diverse3d
 from diverse3d._errors import InputError
+from diverse3d.head import load_head
 from diverse3d.head import population as module
-from diverse3d.head.population import align, load_population, sample, split
+from diverse3d.head.population import load_population, sample, split
 
 GOLDEN = Path(__file__).parent / "goldens" / "population.json"
+SHIPPED = Path(diverse3d.__file__).parent / "assets" / "population.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +30,26 @@ def population():
 @pytest.fixture(scope="module")
 def heads(population):
     return split("validation", 256, population=population)
+
+
+def restricted(population, vertices):
+    """The same population on a few vertices, and on those that its rules look at."""
+    kept = np.unique(np.concatenate([np.asarray(population.lid_index).ravel(), vertices]))
+    at = {int(vertex): row for row, vertex in enumerate(kept)}
+    lids = np.vectorize(at.get)(np.asarray(population.lid_index)).astype(np.int32)
+
+    def rows(table):
+        return table.reshape(len(table), -1, 3)[:, kept].reshape(len(table), -1)
+
+    small = dataclasses.replace(
+        population,
+        template=population.template[kept],
+        identity=rows(population.identity),
+        base=population.base[kept],
+        expression_offsets=rows(population.expression_offsets),
+        lid_index=jnp.asarray(lids),
+    )
+    return small, np.array([at[int(vertex)] for vertex in vertices])
 
 
 def test_a_head_of_a_split_does_not_depend_on_what_else_is_asked_for(population, heads):
@@ -64,69 +90,76 @@ def test_heads_have_the_size_of_heads(heads):
     extent = np.asarray(heads.neutral.max(axis=1) - heads.neutral.min(axis=1))
     width, _, depth = extent.T
     assert width.min() > 0.13 and width.max() < 0.22
-    assert depth.min() > 0.15 and depth.max() < 0.26
+    assert depth.min() > 0.15 and depth.max() < 0.27
     spread = np.asarray(heads.neutral).std(axis=0)
     assert 0.002 < np.sqrt((spread**2).sum(axis=1).mean()) < 0.012
 
 
-def test_neutral_heads_lie_aligned_on_the_skull(population, heads):
-    for neutral in heads.neutral[:8]:
-        rotation, shift = align(neutral[population.skull_index], population.skull_reference)
-        np.testing.assert_allclose(rotation, np.eye(3), atol=1e-5)
-        np.testing.assert_allclose(shift, 0.0, atol=1e-6)
+def test_identity_is_the_heads_own_gaussian(population, key):
+    """Mean and covariance of 2,000 neutral heads at some vertices, within what so many can say."""
+    head, count = load_head(dtype=np.float32), 2000
+    vertices = np.arange(100, head.n_vertices, 400)
+    small, at = restricted(population, vertices)
+    drawn = jax.vmap(lambda k: sample(small, key=k).neutral)(jax.random.split(key, count))
+    drawn = np.asarray(drawn, np.float64)[:, at].reshape(count, -1)
+    basis = np.asarray(head.components_m, np.float64).reshape(head.n_components, -1, 3)[:, vertices]
+    rows = np.r_[: head.n_identity, head.n_identity + head.n_expression : head.n_components]
+    basis = basis[rows].reshape(len(rows), -1)
+    expected = basis.T @ basis
+    deviation = np.sqrt(np.diag(expected))
+    off = (drawn.mean(axis=0) - np.asarray(head.template_m, np.float64)[vertices].ravel()) / deviation
+    assert np.abs(off).max() < 4.5 / np.sqrt(count)
+    # Wick: the variance of an entry of the sample covariance is (Cᵢᵢ Cⱼⱼ + Cᵢⱼ²) / N.
+    error = np.cov(drawn.T) - expected
+    sampling = np.sqrt((np.outer(deviation, deviation) ** 2 + expected**2) / count)
+    assert np.abs(error / sampling).max() < 5.0
+    assert 0.8 < np.sqrt(np.mean((error / sampling) ** 2)) < 1.25
 
 
-def test_the_skull_does_not_move_with_the_expression(population, heads):
-    moved = jnp.abs((heads.vertices - heads.neutral)[:, population.skull_index]).max()
-    assert float(moved) < 0.006  # brows reach its edge
+def test_coefficients_read_back_have_unit_variance_and_no_mean(population, heads):
+    basis = np.asarray(population.identity, np.float64)
+    assert len(basis) == load_head().n_identity + load_head().n_residual
+    offsets = np.asarray(heads.neutral - population.template[None], np.float64).reshape(len(heads.neutral), -1)
+    coefficients = np.linalg.solve(basis @ basis.T, basis @ offsets.T).T
+    assert np.abs(offsets - coefficients @ basis).max() < 1e-6, "metres beyond identity and residual"
+    assert 0.97 < np.mean(coefficients**2) < 1.03
+    assert np.abs(coefficients.mean(axis=0)).max() < 5 / np.sqrt(len(coefficients))
+    assert np.abs((coefficients**2).mean(axis=0) - 1).max() < 5 * np.sqrt(2 / len(coefficients))
 
 
-def test_alignment_undoes_a_rigid_motion_and_never_mirrors(rng):
-    points = rng.standard_normal((40, 3))
-    turn, shift = rotation_about(np.array([0.6, 0.0, 0.8]), 0.7), np.array([0.3, -2.0, 1.0])
-    rotation, back = align(jnp.asarray(points @ turn.T + shift), jnp.asarray(points))
-    np.testing.assert_allclose(rotation, turn.T, atol=1e-12)
-    np.testing.assert_allclose(
-        (points @ turn.T + shift) @ np.asarray(rotation).T + np.asarray(back), points, atol=1e-12
-    )
-    mirrored, _ = align(jnp.asarray(points * [-1.0, 1.0, 1.0]), jnp.asarray(points))
-    assert float(jnp.linalg.det(mirrored)) == pytest.approx(1.0)
+def test_a_population_on_few_vertices_draws_the_same_heads(population, heads):
+    vertices = np.array([3, 999, 4000])
+    small, at = restricted(population, vertices)
+    again = split("validation", 64, population=small)
+    np.testing.assert_allclose(again.vertices[:, at], heads.vertices[:64, vertices], atol=1e-6)
 
 
-def test_alignment_is_differentiable(rng):
-    reference = jnp.asarray(rng.standard_normal((12, 3)))
-    points = reference + 0.1 * jnp.asarray(rng.standard_normal((12, 3)))
-    check_derivatives(lambda p: align(p, reference), points, tolerance=1e-6)
+def test_the_cranium_does_not_move_with_the_expression(population, heads):
+    _, y, z = np.asarray(population.template).T
+    cranium = (y > 0.06) | ((y > 0.005) & (z < -0.075))
+    moved = np.abs(np.asarray(heads.vertices - heads.neutral)[:, cranium]).max()
+    assert moved < 0.006  # brows reach its edge
 
 
 def test_activations_are_one_sided_and_bounded(population, key):
     keys = jax.random.split(key, 200)
     expression = jax.vmap(lambda k: module._draw_expression(population, k))(keys)
     assert float(expression.min()) >= 0 and bool((expression <= population.unit_limit[None, :]).all())
-    identity = jax.vmap(lambda k: module._draw_identity(population, k))(keys)
-    assert float(identity.min()) >= 0 and float(identity.max()) < module._IDENTITY_LIMIT
-    person = jax.vmap(module._draw_macro)(keys)[:, :18]
-    np.testing.assert_allclose(person.sum(axis=1), 1.0, atol=1e-6)
-    assert float(person.min()) >= 0
 
 
-def test_opposite_targets_are_never_drawn_together(population, key):
-    activation = np.asarray(module._draw_identity(population, key))
-    channel, direction, side = (
-        np.asarray(getattr(population, f"target_{name}")) for name in ("channel", "direction", "side")
-    )
-    active = {(c, s, d) for c, s, d, a in zip(channel, side, direction, activation, strict=True) if a > 0}
-    assert active and not any((c, s, -d) in active for c, s, d in active)
-
-
-def test_left_and_right_targets_share_most_of_their_channel(population, key):
-    drawn = np.asarray(jax.vmap(lambda k: module._draw_identity(population, k))(jax.random.split(key, 300)))
-    channel, direction, side = (
-        np.asarray(getattr(population, f"target_{name}")) for name in ("channel", "direction", "side")
-    )
-    left = int(np.flatnonzero(side == 1)[0])
-    right = int(np.flatnonzero((channel == channel[left]) & (direction == direction[left]) & (side == -1))[0])
-    assert 0.8 < np.corrcoef(drawn[:, left], drawn[:, right])[0, 1] < 0.999
+def test_blinks_follow_the_opening_of_the_eyes(population):
+    """A unit that shuts the base head's eyes is scaled to eyes that are wider open, within bounds."""
+    row, base = dict(population.couplings), population.base
+    raw = jnp.ones(population.unit_limit.shape, jnp.float32)
+    lids = np.asarray(population.lid_index)
+    for wider, expected in ((1.0, 1.0), (1.2, 1.2), (2.0, 1.25), (0.5, 0.95)):
+        middle = base[lids].mean(axis=1, keepdims=True)
+        eyes = middle + wider * (base[lids] - middle)
+        neutral = base.at[lids.ravel()].set(eyes.reshape(-1, 3))
+        fitted = module._fit_lids(population, raw, neutral)
+        for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+            assert float(fitted[row[name]]) == pytest.approx(expected, abs=1e-4)
+        assert int((fitted != 1).sum()) in (0, 2)
 
 
 def test_single_precision_session_draws_the_same_heads(population, heads):
@@ -155,3 +188,18 @@ def test_files_that_are_no_population_are_refused(tmp_path):
     damaged.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00not json")
     with pytest.raises(InputError, match="not a population file"):
         load_population(damaged)
+    save_file({"base": np.zeros((4, 3), np.float32)}, damaged)
+    with pytest.raises(InputError, match="not a population file"):
+        load_population(damaged)
+    texts = {"couplings": "{}", "head_sha256": load_head().sha256}
+    other = tmp_path / "incomplete.safetensors"
+    save_file({"base": np.zeros((4, 3), np.float32)}, other, texts)
+    with pytest.raises(InputError, match="not a population file"):
+        load_population(other)
+
+
+def test_the_population_of_another_head_is_refused(tmp_path):
+    head = tmp_path / "tiny.safetensors"
+    save_file(tiny_arrays(), head, {"name": "another one"})
+    with pytest.raises(InputError, match=r"another head than 'another one'; build both together"):
+        load_population(SHIPPED, head)

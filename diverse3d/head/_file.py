@@ -45,7 +45,7 @@ def load_head(
         raise InputError(f"{resolved} is not a usable head file: {error}") from None
     if head.albedo is not None:
         return head
-    return dataclasses.replace(head, albedo=_shipped_albedo(EMBEDDED_ALBEDO, head))
+    return dataclasses.replace(head, albedo=_shipped_albedo(EMBEDDED_ALBEDO, head, digest))
 
 
 def residual_of(sha256: str) -> float:
@@ -186,7 +186,7 @@ def head_from_arrays(
         n_identity=len(identity),
         n_expression=len(expression),
         name=name,
-        sha256=sha256 if residual == 1.0 or not sha256 else f"{sha256}{_SCALED}{residual!r}",
+        sha256=sha256 if residual == 1.0 or not sha256 else f"{sha256}{_SCALED}{float(residual)!r}",
         albedo=_albedo(arrays, count, dtype),
         n_residual=len(beyond),
     )
@@ -220,14 +220,14 @@ def _albedo(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> A
     return Albedo(jnp.asarray(mean, dtype), jnp.asarray(_components(arrays, "albedo", count), dtype), False)
 
 
-def _shipped_albedo(path: Path, head: HeadModel) -> Albedo | None:
-    """The colour model that comes with the package, where it was made for this head.
+def _shipped_albedo(path: Path, head: HeadModel, digest: str) -> Albedo | None:
+    """The colour model that comes with the package, where it was made for the head file with this hash.
 
     Component k of vertex v is `field[k, v]` times `pigment[k]`. Raises `InputError` when the file is damaged.
     """
     try:
         arrays, metadata, _ = _read(path)
-        if metadata.get("head_sha256") != head.sha256:
+        if metadata.get("head_sha256") != digest:
             return None
         for name in ("mean", "field", "pigment"):
             if not np.isfinite(arrays.get(name, np.nan)).all():

@@ -32,7 +32,7 @@ def finish(
 
     Raises `InputError` where the arrays make no head.
     """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     if read_residual(whole) is None:
         whole |= default_residual(whole)
     head_from_arrays(whole, dtype=np.float32)  # what is written can be loaded
