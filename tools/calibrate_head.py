@@ -57,10 +57,10 @@ MODELS = ("flame", "ict")
 MM = 1e-3
 
 MEAN_POINTS, MODE_POINTS, MODES = 160, 14, 8
-LENGTHS_MM = np.array([12.0, 24.0, 48.0, 96.0])
+LENGTHS_MM = np.array([16.0, 24.0, 48.0, 96.0])
 ANCHOR_WIDTH_MM = 35.0
 MORPH_SHARE, WIDTH = 0.7, 1.05
-SCALE_SHARES = np.array([0.6, 1.5, 0.8, 0.5])
+SCALE_SHARES = np.array([1.5, 1.6, 0.8, 0.5])
 """What is left of the morphs, and of the residual at each length scale, once the modes are there; and a factor on all
 standard deviations. Chosen by --check: fine scales grow, since a scan model's few components lack them, wide ones
 shrink, since the modes say them. Few points for the modes are a choice of --check too: smooth ones carry over better

@@ -80,6 +80,9 @@ def is_flame(head: HeadModel) -> bool:
 def flame_parameters(head: HeadModel, frames: Sequence[HeadParameters]) -> FlameParameters:
     """Parameters of a head with FLAME's joints, under FLAME's names; the identity is the first frame's.
 
+    What the head's smooth residual adds, which FLAME's components can't say, becomes the static offset of the first
+    frame.
+
     Raises `InputError` for a head without FLAME's joints, or frames of different identities.
     """
     _check_joints(head)
@@ -98,6 +101,7 @@ def flame_parameters(head: HeadModel, frames: Sequence[HeadParameters]) -> Flame
         jaw_pose=poses[:, 2],
         eyes_pose=poses[:, 3:].reshape(-1, 6),
         translation=np.stack([np.asarray(each.translation_m) for each in frames]),
+        static_offset=np.asarray(head.residual_part(frames[0].coefficients))[None] if head.n_residual else None,
     )
 
 
