@@ -11,7 +11,7 @@ from diverse3d._picture import View, render
 from diverse3d.head.population import split
 
 ROOT = Path(__file__).parents[1]
-FRONT = View(yaw=8, size_px=240, width_m=0.295, centre_m=(0.0, -0.008, -0.02))
+FRONT = View(yaw=8, size_px=240, width_m=0.325, centre_m=(0.0, -0.008, -0.02))
 SIDE = FRONT._replace(yaw=55)
 COLUMNS = 4
 TONES = np.array([[1.0, 1.0, 1.0], [0.88, 0.84, 0.80], [0.70, 0.60, 0.53], [0.54, 0.43, 0.36]])  # of the skin
