@@ -41,6 +41,8 @@ def small_head(tmp_path_factory) -> Path:
     for kind, count in (("identity", identity), ("expression", expression)):
         for part in ("basis", "scale"):
             arrays[f"{kind}_{part}"] = np.ascontiguousarray(load_file(EMBEDDED_HEAD)[f"{kind}_{part}"][:count])
+    for part in ("field", "axis", "scale"):
+        arrays[f"residual_{part}"] = np.ascontiguousarray(arrays[f"residual_{part}"][:4])
     path = tmp_path_factory.mktemp("head") / "small.safetensors"
     save_file(arrays, path, {"name": "small"})
     return path
@@ -80,7 +82,7 @@ def test_complete_writes_the_contract(made, small_head):
             "visible": ("bool", (count,)),
             "fit": ("float32", (count, 3)),
             "map": ("float32", (count, 3)),
-            "latents": ("float32", (3, 13)),
+            "latents": ("float32", (3, 17)),
             "uncertainty": ("float32", (count,)),
             "order": ("int32", (3,)),
         }

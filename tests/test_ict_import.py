@@ -151,7 +151,7 @@ def test_the_real_folder_is_imported(shared, imported, tmp_path, capsys):
 
 def test_vertices_are_those_of_the_files(shared, imported):
     """Every vertex in its order: neutral + weight × (file − neutral), centimetres to metres."""
-    head = head_from_arrays(imported.arrays)
+    head = head_from_arrays(imported.arrays, residual=0.0)
     folder = shared / "ict" / "FaceXModel"
 
     def vertices(name):
