@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, Float32
+from scipy.spatial import cKDTree
 
 from ._envelope import Envelope, place
 from ._hair import dye
@@ -47,6 +48,23 @@ def cloth(rng: np.random.Generator, noise: Noise, colour: np.ndarray | None = No
     return paint
 
 
+def _cleared(
+    vertices: np.ndarray, eyes: dict[int, np.ndarray], outline: np.ndarray, front: float, wrap: float
+) -> float:
+    """How much farther forward (metres) glasses must sit so that cheeks and brows stay behind nearly all of them."""
+    face = vertices[vertices[:, 2] > front - 0.05]
+    tree = cKDTree(face[:, :2])
+    depth = []
+    for side, eye in eyes.items():
+        rings = np.linspace(0.1, 1.0, 6)[:, None, None] * outline + [eye[0] + side * 0.0015, eye[1] - 0.003]
+        for x, y in rings.reshape(-1, 2):
+            near = tree.query_ball_point((x, y), 0.004)
+            if near:
+                lens = front - wrap * x**2 - 0.12 * (eyes[1][1] - y)
+                depth.append(face[near, 2].max() - lens)
+    return float(np.clip(np.quantile(depth, 0.99), 0.0, 0.015)) if depth else 0.0
+
+
 def draw_glasses(
     vertices: Float[np.ndarray, "V 3"], marks: Landmarks, rng: np.random.Generator, *, dark: bool
 ) -> tuple[list[Part], list[Part]]:
@@ -69,6 +87,7 @@ def draw_glasses(
     hiding: list[Part] = []
     clear: list[Part] = []
     hinges: dict[int, np.ndarray] = {}
+    front += _cleared(vertices, eyes, half * np.stack([x, y * tall / half], 1), front, wrap)
     for s, eye in eyes.items():
         outline = np.stack([eye[0] + s * 0.0015 + half * x, eye[1] - 0.003 + tall * (y - 0.06), np.zeros_like(x)], 1)
 
