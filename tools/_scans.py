@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diverse3d._picture import vertex_normals
 from diverse3d.head.build._mesh import HeadMesh
-from diverse3d.head.build._morphs import rigid_part
 
 NORMAL_MM, TANGENT_MM = 0.3, 2.5
 """Error of a registered face along its normal, and along the surface, where correspondence slides."""
@@ -57,16 +57,6 @@ def align(points: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def mirrored(values: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Shapes [..., V, 3] or fields of them, mirrored in x = 0."""
     return values[..., mirror, :] * [-1.0, 1.0, 1.0]
-
-
-def normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals [V, 3]."""
-    corners = vertices[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normal)
-    return total / np.linalg.norm(total, axis=1, keepdims=True).clip(1e-12)
 
 
 def spread_out(points: np.ndarray, count: int) -> np.ndarray:
@@ -135,7 +125,7 @@ def predict(
     """Samples of a scan model behind the occluders, completed in closed form by a mean [V, 3] and a covariance [3n, 3n]
     of the face vertices `index`."""
     rng = np.random.default_rng(seed)
-    normal = normals(mean, places.mesh.faces)[index]
+    normal = vertex_normals(mean, places.mesh.faces)[index]
     prior = covariance + rigid_covariance(mean, index)
     noisy = prior + observation_noise(normal, np.ones(len(index), bool))
     weights = rng.standard_normal((heads, len(truth.modes)))
@@ -161,8 +151,3 @@ def predict(
             float(np.sqrt((error**2).mean())), float((distance - apart / 2).mean()), 100.0 * float(within.mean())
         )
     return result
-
-
-def without_rigid(fields: np.ndarray, places: Places) -> np.ndarray:
-    """Fields with the rigid motion of the face taken out."""
-    return fields - rigid_part(fields, places.mean, np.flatnonzero(places.front))

@@ -36,7 +36,6 @@ from _scans import (
     hidden_parts,
     load_scans,
     mirrored,
-    normals,
     observation_noise,
     predict,
     rigid_covariance,
@@ -45,6 +44,7 @@ from _scans import (
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
+from diverse3d._picture import vertex_normals
 from diverse3d.head._residual import Residual, anchor_weights
 from diverse3d.head.build import fetch_wheel
 from diverse3d.head.build._calibration import TABLE_NAME, Calibration, from_table, spline
@@ -54,7 +54,6 @@ from diverse3d.head.build._source import Source
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
 MODELS = ("flame", "ict")
-MM = 1e-3
 
 MEAN_POINTS, MODE_POINTS, MODES = 160, 14, 8
 LENGTHS_MM = np.array([16.0, 24.0, 48.0, 96.0])
@@ -184,7 +183,7 @@ def symmetric_spline(places: Places, control: np.ndarray, moved: np.ndarray, par
 def mean_control(places: Places, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Control points of the half, greedily where most is left along the normal, and their displacements."""
     mean, mirror = places.mean, places.mesh.mirror
-    normal = normals(mean, places.mesh.faces)
+    normal = vertex_normals(mean, places.mesh.faces)
     half = mean[:, 0] >= -1e-6
     face = np.flatnonzero(places.front & half)
     skull = np.flatnonzero(places.covered & ~places.front & half & (mean[:, 1] > -110.0))
@@ -302,7 +301,7 @@ def fit_weights(
         [face[spread_out(places.mean[face], 230)], skull[spread_out(places.mean[skull], 50)]]
     )
     covariance = Covariance(places, morphs, index)
-    normal = normals(mean, places.mesh.faces)[index]
+    normal = vertex_normals(mean, places.mesh.faces)[index]
     known = observation_noise(normal, places.front[index]) + rigid_covariance(mean, index)
     moment = np.zeros_like(known)
     for scan in scans:
