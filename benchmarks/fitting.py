@@ -37,15 +37,22 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
                 key = f"{settings}/{setting}/visible_rms_to_{name}/{statistic}"
                 metrics.append(Metric(key, float(value), "mm", "lower", 0.03, 0.01))
         metrics.append(Metric(f"{settings}/{setting}/seconds", float(np.median(seconds)), "s", "lower", 2.0, 0.05))
-        rows.append([setting, *(f"{v:.3f}" for v in (given.mean(), given.max(), true.mean(), true.max())),
-                     f"{np.median(seconds):.2f}"])
+        rows.append(
+            [
+                setting,
+                *(f"{v:.3f}" for v in (given.mean(), given.max(), true.mean(), true.max())),
+                f"{np.median(seconds):.2f}",
+            ]
+        )
     share, seconds_photo = _photo(problem)
     metrics.append(Metric("fit/photo/landmarks", 100 * share, "% of inter-ocular", "lower", 0.03, 0.02))
     metrics.append(Metric("fit/photo/seconds", seconds_photo, "s", "lower", 2.0, 0.05))
     head = ["setting", "mean to given (mm)", "worst", "mean to truth (mm)", "worst", "seconds"]
     text = markdown(f"{settings}: RMS over visible vertices", head, rows)
-    return metrics, {"fit": f"{text}Photo: visible landmarks {100 * share:.2f} % of the inter-ocular distance (RMS), "
-                            f"{seconds_photo:.2f} s.\n"}
+    return metrics, {
+        "fit": f"{text}Photo: visible landmarks {100 * share:.2f} % of the inter-ocular distance (RMS), "
+        f"{seconds_photo:.2f} s.\n"
+    }
 
 
 def _heads(

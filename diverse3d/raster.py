@@ -60,9 +60,7 @@ def reweighed(
     return _weighed(fragments.face, points_px, nearness, faces)
 
 
-def interpolate(
-    fragments: Fragments, values: Float[Array, "V C"], faces: Int[Array, "F 3"]
-) -> Float[Array, "H W C"]:
+def interpolate(fragments: Fragments, values: Float[Array, "V C"], faces: Int[Array, "F 3"]) -> Float[Array, "H W C"]:
     """Any attribute of the vertices at every pixel; zero where there is no triangle."""
     corners = values[faces[jnp.maximum(fragments.face, 0)]]
     return jnp.einsum("hwk,hwkc->hwc", fragments.barycentric, corners)

@@ -3,9 +3,13 @@
 import dataclasses
 import gc
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "DIVERSE3D_TEST_CACHE" not in os.environ:  # made once, by the process that starts the workers, and theirs too
+    _cache = tempfile.TemporaryDirectory(prefix="diverse3d-tests-")
+    os.environ["DIVERSE3D_TEST_CACHE"] = _cache.name
 
 import equinox as eqx
 import jax
@@ -17,6 +21,10 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)  # tests compile much and compute little
+# What one test compiled, every later one and every worker finds, also after the clearing below.
+jax.config.update("jax_compilation_cache_dir", os.environ["DIVERSE3D_TEST_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Before either package is imported: every annotated function then checks its arguments and its result.
 jaxtyping.install_import_hook(["diverse3d", "meshvae"], "beartype.beartype")
 

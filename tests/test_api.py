@@ -10,7 +10,15 @@ import diverse3d as d3
 from diverse3d.observe import correlated_error, occluded_vertices, occluder_outline, paint_occluder, simulate_mesh
 
 PUBLIC = sorted(name for name in vars(d3) if not name.startswith("_") and not inspect.ismodule(getattr(d3, name)))
-RANDOM = [d3.complete, d3.observe_photo, correlated_error, occluded_vertices, occluder_outline, paint_occluder, simulate_mesh]
+RANDOM = [
+    d3.complete,
+    d3.observe_photo,
+    correlated_error,
+    occluded_vertices,
+    occluder_outline,
+    paint_occluder,
+    simulate_mesh,
+]
 
 
 def test_contract_names_are_there() -> None:

@@ -180,7 +180,9 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
 
     monkeypatch.setattr(vae, "load_head", lambda: head)
     monkeypatch.setattr(vae, "flame_head", lambda: head)
-    monkeypatch.setattr(vae, "split", lambda name, count: SimpleNamespace(vertices=jnp.asarray(heads[:count], jnp.float32)))
+    monkeypatch.setattr(
+        vae, "split", lambda name, count: SimpleNamespace(vertices=jnp.asarray(heads[:count], jnp.float32))
+    )
     monkeypatch.setattr(vae, "population_data", head_data)
     monkeypatch.setattr(vae, "trained_weights", trained)
     monkeypatch.setattr(vae, "load_learned", lambda head, kind, path: kind)
@@ -236,7 +238,10 @@ def test_energy_scores_are_compared_head_by_head(tmp_path):
     found = []
     for head, base in enumerate((1.0, 2.0, 3.0)):
         for occluder in OCCLUDERS:
-            found += [Score(CLOSED_FORM, occluder, "exact", head, base), Score("ours", occluder, "exact", head, base - 0.2)]
+            found += [
+                Score(CLOSED_FORM, occluder, "exact", head, base),
+                Score("ours", occluder, "exact", head, base - 0.2),
+            ]
     mean, percent, low, high = summarise(found)["ours", "exact", "glasses"]
     assert mean == pytest.approx(1.8)
     np.testing.assert_allclose([percent, low, high], -10.0)  # heads differ, the difference does not
@@ -258,7 +263,9 @@ def test_the_control_trains_and_completes(tiny_head, tmp_path, single_precision,
     }
     assert all(score.value > 0 for score in found)
     shares = [numbers[1] for key, numbers in summarise(found).items() if key[0] == "control"]
-    assert max(shares) < 60.0  # hardly trained, it is still near the closed form that it starts as, or held more closely
+    assert (
+        max(shares) < 60.0
+    )  # hardly trained, it is still near the closed form that it starts as, or held more closely
 
 
 def test_flames_topology_is_read_where_it_is(shared, tmp_path):

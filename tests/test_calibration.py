@@ -151,7 +151,10 @@ def test_the_alarm_heeds_intervals_tolerance_and_what_is_missing(world):
     few = {"apd": 2.0, "visible_error": 0.5, "energy_score": None, "mahalanobis": float("nan")}
     before = {"apd": 1.0, "visible_error": 0.1, "energy_score": 0.1}
     (sentence,) = gaming_alarm(few, before)
-    assert sentence == "Diversity was bought: APD (hidden) (1.00 → 2.00 mm) rose, but so did visible error (0.10 → 0.50 mm)."
+    assert (
+        sentence
+        == "Diversity was bought: APD (hidden) (1.00 → 2.00 mm) rose, but so did visible error (0.10 → 0.50 mm)."
+    )
     # Nearer to what is typical is no loss.
     assert gaming_alarm({"apd": 2.0, "mahalanobis": 0.95}, {"apd": 1.0, "mahalanobis": 0.6}) == []
     assert len(gaming_alarm({"apd": 2.0, "mahalanobis": 1.1}, {"apd": 1.0, "mahalanobis": 0.6})) == 1

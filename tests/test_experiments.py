@@ -139,7 +139,9 @@ def test_files_say_what_was_run(options, table):
     assert rows[0]["mean"] == f"{stored['figures'][0]['mean']:.7g}"
     assert stored["plan"]["seeds"] == 1 and stored["plan"]["seed"] == 0 and stored["plan"]["samples"] == 10
     assert stored["plan"]["methods"] == ["map", "posterior", "posterior-dpp"]
-    assert stored["configuration"]["diversify"]["posterior-dpp"]["contraction"] == ALL_METHODS["posterior-dpp"].contraction
+    assert (
+        stored["configuration"]["diversify"]["posterior-dpp"]["contraction"] == ALL_METHODS["posterior-dpp"].contraction
+    )
     assert len(stored["hashes"]["head"]) == 64 and {"processor", "jax"} <= set(stored["environment"])
     # Methods without weights are left out, which is said.
     assert set(stored["left_out"]) == {"hybrid-dpp"} and "weights" in stored["left_out"]["hybrid-dpp"]
@@ -159,7 +161,6 @@ def test_alarms_are_stored(tmp_path):
     def record(method: str, asd_o: float, score: float, head: int) -> Record:
         values = {"asd_v": 0.1, "asd_o": asd_o, "ratio": 0.0, "cse_occluded": score, "energy_score": score}
         return Record(head, "mouth", "exact", method, 0, {**values, "visible_error": 0.1})
-
 
     records = [
         record(method, asd_o, score + 0.01 * head, head)
@@ -212,7 +213,9 @@ def test_spreads_are_read_off_the_vertices(tiny_head, rng):
     expected = np.sqrt((made - made.mean(0))[:, : tiny_head.n_identity].var(0).mean())
     np.testing.assert_allclose(values["identity"], expected, rtol=0.05)
     assert values["expression"] < 0.1 * values["identity"]
-    np.testing.assert_allclose(values["identity_mm"], 1e3 * np.sqrt(((heads - heads.mean(0)) ** 2).sum(2).mean()), rtol=0.05)
+    np.testing.assert_allclose(
+        values["identity_mm"], 1e3 * np.sqrt(((heads - heads.mean(0)) ** 2).sum(2).mean()), rtol=0.05
+    )
     assert values["spread/nose"] > 0
 
 
@@ -267,7 +270,13 @@ def test_curves_are_compared_at_equal_diversity(rng):
 def test_frontier_says_where_ours_lies_below(shift, text):
 
     def record(method: str, contraction: float, head: int, score: float) -> Record:
-        values = {"asd_v": 0.1, "asd_o": contraction, "cse_occluded": score, "energy_score": score, "visible_error": 0.1}
+        values = {
+            "asd_v": 0.1,
+            "asd_o": contraction,
+            "cse_occluded": score,
+            "energy_score": score,
+            "visible_error": 0.1,
+        }
         return Record(head, "mouth", "exact", method, 0, values, (("contraction", contraction),))
 
     slope = 0.5 if shift == 0.0 else 0.0

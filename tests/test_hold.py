@@ -57,6 +57,8 @@ def test_single_precision_holds_as_double_does(tiny_head, task, rng):
     at, noise = task
     off = jnp.asarray(rng.normal(size=expand(tiny_head, at, noise).root.size))
     double = np.asarray(hold_together(tiny_head, at, noise, 1.0)(off))
-    single = np.asarray(hold_together(*(as_float32(one) for one in (tiny_head, at, noise)), 1.0)(off.astype(jnp.float32)))
+    single = np.asarray(
+        hold_together(*(as_float32(one) for one in (tiny_head, at, noise)), 1.0)(off.astype(jnp.float32))
+    )
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, double, rtol=0, atol=2e-3 * np.abs(double).max())

@@ -158,7 +158,9 @@ def test_centres_are_not_spent_on_outliers(task, rng):
 
 def test_support_points_stand_for_a_pool_best(task, key):
     (head, at, belief, *_), _, _ = task
-    pool, fresh = (belief.samples(count, key=one) for count, one in zip((200, 1000), jax.random.split(key), strict=True))
+    pool, fresh = (
+        belief.samples(count, key=one) for count, one in zip((200, 1000), jax.random.split(key), strict=True)
+    )
 
     def expected_score(points):
         """Energy score of the points, averaged over a fresh pool of truths."""
@@ -243,7 +245,9 @@ def test_nothing_visible_cannot_be_encoded(tiny_head, mesh_model, task):
 
 
 def test_a_selection_is_chosen_by_wish():
-    assert selected("hybrid-dpp", "cover") == "hybrid-cover" and selected("posterior-cover", "diverse") == "posterior-dpp"
+    assert (
+        selected("hybrid-dpp", "cover") == "hybrid-cover" and selected("posterior-cover", "diverse") == "posterior-dpp"
+    )
     assert selected("hybrid-support", "cover") == "hybrid-cover" and selected("hybrid", "support") == "hybrid-support"
     assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pool is not None
     with pytest.raises(InputError, match="does not search a pool"):
@@ -279,7 +283,15 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
     def spread(hold):
         config = dataclasses.replace(CONFIG, hold=hold)
         made = complete(
-            seen, head=tiny_head, n=24, method="hybrid", key=key, noise=noise, config=config, fitted=at, learned=components
+            seen,
+            head=tiny_head,
+            n=24,
+            method="hybrid",
+            key=key,
+            noise=noise,
+            config=config,
+            fitted=at,
+            learned=components,
         )
         off = np.asarray(made.vertices) - np.asarray(made.vertices).mean(0)
         return [np.sqrt((off[:, chosen] ** 2).sum(2).mean()) for chosen in (visible, ~visible)]
@@ -343,7 +355,15 @@ def test_refinement_pushes_samples_apart_where_hidden_alone(tiny_head, component
     def run(refine):
         config = dataclasses.replace(CONFIG, refine=refine)
         made = complete(
-            seen, head=tiny_head, n=6, method="hybrid-dpp", key=key, noise=noise, config=config, fitted=at, learned=components
+            seen,
+            head=tiny_head,
+            n=6,
+            method="hybrid-dpp",
+            key=key,
+            noise=noise,
+            config=config,
+            fitted=at,
+            learned=components,
         )
         vertices = np.asarray(made.vertices)
         distance = np.asarray(hidden_distance(at, made.vertices))

@@ -129,7 +129,9 @@ def test_draws_have_the_covariance_of_the_posterior(head, closed_form, key):
 
 def test_errors_of_the_visible_part_do_not_reach_the_truth(head, closed_form, rng, key):
     clean = source_of(head, closed_form, [1], draw_from(head))
-    noisy = source_of(head, closed_form, [1], draw_from(head), 1e-3 * jnp.asarray(rng.normal(size=(2, 3 * head.n_vertices))))
+    noisy = source_of(
+        head, closed_form, [1], draw_from(head), 1e-3 * jnp.asarray(rng.normal(size=(2, 3 * head.n_vertices)))
+    )
     heads_key, _ = jax.random.split(key)
     truth = clean.draw(2, heads_key)
     examples = [source.examples(2, progress=0.0, key=key) for source in (clean, noisy)]

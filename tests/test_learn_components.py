@@ -107,7 +107,9 @@ def test_the_energy_score_of_silence_is_the_posterior_s(source, network, key):
     )  # fmt: skip
     silent = eqx.tree_at(lambda m: m.gate.bias, silent, replace_fn=lambda bias: jnp.full_like(bias, 40.0))
     got = float(component_scores(silent, one, samples=2000, key=key)[0][0])
-    draws = np.random.default_rng(0).standard_normal((2, 2000, one.mean.shape[1])) @ np.asarray(one.metric @ one.factor).T
+    draws = (
+        np.random.default_rng(0).standard_normal((2, 2000, one.mean.shape[1])) @ np.asarray(one.metric @ one.factor).T
+    )
     expected = np.linalg.norm(draws[0] - np.asarray(one.error[0]), axis=1).mean()
     expected -= 0.5 * np.linalg.norm(draws[0] - draws[1], axis=1).mean()
     assert got == pytest.approx(expected, rel=0.05)

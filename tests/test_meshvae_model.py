@@ -270,7 +270,9 @@ def test_relabelled_vertices_give_relabelled_results(seen, key, rng, config):
     offsets, base, visible = seen
     encodes_residuals = (config.kind, config.objective) == ("residual", "evidence")
     latents = [
-        eqx.filter_jit(m.prior if config.objective == "energy" else m.encode)(*((o, b, v) if encodes_residuals else (o, v)))
+        eqx.filter_jit(m.prior if config.objective == "energy" else m.encode)(
+            *((o, b, v) if encodes_residuals else (o, v))
+        )
         for m, o, b, v in ((model, offsets, base, visible), (other, offsets[old], base[old], visible[old]))
     ]
     np.testing.assert_allclose(latents[0].mean, latents[1].mean, atol=1e-10)

@@ -124,7 +124,9 @@ def test_training_learns_resumes_bit_for_bit_and_is_drawn(job, tmp_path):
     model, source, surface, hierarchy = job
     whole = meshvae.train(model, source, QUICK, surface=surface, out=tmp_path / "whole")
     curves = (tmp_path / "whole" / "curves.csv").read_text().splitlines()
-    first, last = (dict(zip(curves[0].split(","), map(float, line.split(",")), strict=True)) for line in (curves[1], curves[-1]))
+    first, last = (
+        dict(zip(curves[0].split(","), map(float, line.split(",")), strict=True)) for line in (curves[1], curves[-1])
+    )
     assert last["loss"] < first["loss"] and last["step"] == 12
 
     def stop(progress):
@@ -153,9 +155,7 @@ def test_training_learns_resumes_bit_for_bit_and_is_drawn(job, tmp_path):
     assert learned_bytes(again.model) == learned_bytes(whole.model)
     assert again.scale == 2.0 and again.card == {"data": "balls"} and again.sha256 == digest
     offsets, visible = jnp.asarray(source.held_back[0]), jnp.ones(surface.template.shape[0], bool)
-    np.testing.assert_array_equal(
-        again.model.encode(offsets, visible).mean, whole.model.encode(offsets, visible).mean
-    )
+    np.testing.assert_array_equal(again.model.encode(offsets, visible).mean, whole.model.encode(offsets, visible).mean)
 
 
 def test_a_latent_that_dies_is_an_error(job, tmp_path):
@@ -221,7 +221,9 @@ def test_half_precision_changes_little(job, weights, tmp_path):
     half = meshvae.load_model(path).model
     offsets, visible = jnp.asarray(source.held_back[0]), jnp.ones(surface.template.shape[0], bool)
     exact = model.decode(model.encode(offsets, visible).mean)
-    np.testing.assert_allclose(half.decode(half.encode(offsets, visible).mean), exact, atol=2e-3 * float(jnp.abs(exact).max()))
+    np.testing.assert_allclose(
+        half.decode(half.encode(offsets, visible).mean), exact, atol=2e-3 * float(jnp.abs(exact).max())
+    )
 
 
 def test_too_much_is_refused_before_it_is_asked_for(job):
@@ -340,6 +342,8 @@ def test_the_command_says_what_is_wrong(ball, tmp_path, monkeypatch, capsys):
     train = ("train", tmp_path / "template.ply", "--out", tmp_path / "out", "--data")
     assert "holds no mesh" in refused(*train, tmp_path / "none")
     assert "equal the template" in refused(*train, tmp_path / "data")
-    assert "no such file" in refused("train", tmp_path / "no.ply", "--out", tmp_path / "out", "--data", tmp_path / "data")
+    assert "no such file" in refused(
+        "train", tmp_path / "no.ply", "--out", tmp_path / "out", "--data", tmp_path / "data"
+    )
     assert "no such file" in refused("info", tmp_path / "none.safetensors")
     assert not (tmp_path / "out").exists()

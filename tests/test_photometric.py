@@ -77,7 +77,9 @@ def test_a_crop_shows_what_the_photo_does(rng):
     centres = np.array([[8 + 16 * c, 8 + 16 * r] for r in range(9, 13) for c in range(9, 12)], float)
     at = np.asarray(camera.project(jnp.asarray(np.c_[centres[:, 0], -centres[:, 1], np.zeros(len(centres))])))
     colours = np.asarray(sample(crop.tone, jnp.asarray(at)))
-    expected = np.asarray(tone(jnp.asarray(linear_from_srgb(rgb[centres[:, 1].astype(int), centres[:, 0].astype(int)]))))
+    expected = np.asarray(
+        tone(jnp.asarray(linear_from_srgb(rgb[centres[:, 1].astype(int), centres[:, 0].astype(int)])))
+    )
     np.testing.assert_allclose(colours, expected, atol=0.02)
     weight = np.asarray(crop.weight)[np.floor(at[:, 1]).astype(int), np.floor(at[:, 0]).astype(int)]
     np.testing.assert_array_equal(weight > 0, ~hidden[centres[:, 1].astype(int), centres[:, 0].astype(int)])

@@ -268,7 +268,14 @@ def test_every_method(tiny_head, observation, fits, learned, key, name):
 
     def go(key, n=4, fitted=at):
         return complete(
-            observation, head=tiny_head, n=n, method=name, key=key, noise="realistic", config=QUICK, fitted=fitted,
+            observation,
+            head=tiny_head,
+            n=n,
+            method=name,
+            key=key,
+            noise="realistic",
+            config=QUICK,
+            fitted=fitted,
             learned=learned.get(METHODS[name].weights),
         )
 

@@ -153,7 +153,9 @@ def bad(files, tmp_path_factory) -> Path:
     np.savez(folder / "pickle" / "0.npz", vertices=np.array([{}], dtype=object))
     shutil.copytree(files / "set", folder / "result")
     np.savez(folder / "result" / "completions.npz", vertices=vertices[None])
-    trimesh.Trimesh(vertices[:-1], faces[(faces < len(vertices) - 1).all(1)], process=False).export(folder / "short.ply")
+    trimesh.Trimesh(vertices[:-1], faces[(faces < len(vertices) - 1).all(1)], process=False).export(
+        folder / "short.ply"
+    )
     np.savez(folder / "two.npz", vertices=np.stack([vertices, vertices]))
     np.save(folder / "short.npy", np.ones(len(vertices) - 1, bool))
     np.save(folder / "grey.npy", np.linspace(0, 1, len(vertices)))

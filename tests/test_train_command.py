@@ -70,11 +70,24 @@ def test_a_folder_of_meshes_is_trained_on(head_file, tmp_path, capsys):
         z = rng.normal(size=head.n_components).astype(np.float32)
         path = tmp_path / "data" / f"subject{subject}" / "smile" / "frame.ply"
         path.parent.mkdir(parents=True)
-        trimesh.Trimesh(np.asarray(head.shaped(jax.numpy.asarray(z))), np.asarray(head.faces), process=False).export(path)
+        trimesh.Trimesh(np.asarray(head.shaped(jax.numpy.asarray(z))), np.asarray(head.faces), process=False).export(
+            path
+        )
     arguments = ["train", "--out", str(tmp_path / "vae"), "--head", str(head_file), *QUICK]
     assert main([*arguments, "--data", str(tmp_path / "data"), "--quiet"]) == 2  # one subject held back, two wanted
     assert "fewer validation meshes than a batch" in capsys.readouterr().err
-    quick = [*arguments[:-len(QUICK)], "--steps", "2", "--batch", "1", "--validate-every", "2", "--views", "16", "--half"]
+    quick = [
+        *arguments[: -len(QUICK)],
+        "--steps",
+        "2",
+        "--batch",
+        "1",
+        "--validate-every",
+        "2",
+        "--views",
+        "16",
+        "--half",
+    ]
     assert main([*quick, "--data", str(tmp_path / "data"), "--quiet"]) == 0
     card = meshvae.load_model(tmp_path / "vae" / "weights.safetensors").card
     assert "11 registered meshes to train on and 1 held back" in card["data"]

@@ -56,9 +56,7 @@ def test_no_unusual_face_gets_an_impossible_head(single_precision, scans, proble
     template = self_intersections(np.asarray(problem.head.template_m, np.float64), faces)
     usual = None
     for scale in SCALES:
-        made = complete(
-            seen_upper_face(scans, problem, scale), head=problem, n=6, method=method, key=jax.random.key(1)
-        )
+        made = complete(seen_upper_face(scans, problem, scale), head=problem, n=6, method=method, key=jax.random.key(1))
         vertices = np.asarray(made.vertices, np.float64)
         size = np.ptp(vertices, axis=1)
         # The visible part itself is scaled: a head may be as much out of the ordinary as it is, and no more.

@@ -240,9 +240,7 @@ def mode_control(places: Places, modes: np.ndarray, parity: np.ndarray) -> tuple
     face = np.flatnonzero(places.front & half)
     skull = np.flatnonzero(places.covered & ~places.front & half & (mean[:, 1] > -110.0))
     on_face = MODE_POINTS - MODE_POINTS // 4
-    control = np.concatenate(
-        [face[spread_out(mean[face], on_face)], skull[spread_out(mean[skull], MODE_POINTS // 4)]]
-    )
+    control = np.concatenate([face[spread_out(mean[face], on_face)], skull[spread_out(mean[skull], MODE_POINTS // 4)]])
     full = np.unique(np.concatenate([control, mirror[control]]))
     used = np.flatnonzero(places.front | (places.covered & (mean[:, 1] > -90.0)))
     weight = np.where(places.front, 1.0, 0.15)[used]
@@ -286,9 +284,7 @@ class Covariance:
         return total + blocks.reshape(3 * self.count, 3 * self.count)
 
 
-def fit_weights(
-    places: Places, morphs: Morphs, mean: np.ndarray, scans: list[Scans], *, morphs_free: bool
-) -> dict:
+def fit_weights(places: Places, morphs: Morphs, mean: np.ndarray, scans: list[Scans], *, morphs_free: bool) -> dict:
     """Weights of the morphs and hyper-parameters of the residual, by maximum likelihood of the scans' statistics.
 
     A model's samples about our mean have the second moment S = B Bᵀ + d dᵀ; what is maximised is their expected log
@@ -297,9 +293,7 @@ def fit_weights(
     """
     face = np.flatnonzero(places.front)
     skull = np.flatnonzero(places.covered & ~places.front & (places.mean[:, 1] > -80.0))
-    index = np.concatenate(
-        [face[spread_out(places.mean[face], 230)], skull[spread_out(places.mean[skull], 50)]]
-    )
+    index = np.concatenate([face[spread_out(places.mean[face], 230)], skull[spread_out(places.mean[skull], 50)]])
     covariance = Covariance(places, morphs, index)
     normal = vertex_normals(mean, places.mesh.faces)[index]
     known = observation_noise(normal, places.front[index]) + rigid_covariance(mean, index)

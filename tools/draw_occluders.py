@@ -1,6 +1,6 @@
 """A picture for the docs: what was found to hide the bundled photo's face and rendered ones', tinted and outlined.
 
-    python tools/draw_occluders.py --out docs/occluders.jpg
+python tools/draw_occluders.py --out docs/occluders.jpg
 """
 
 import argparse

@@ -109,7 +109,7 @@ def inflated(noise: NoiseModel, problem: FitProblem, setting: str, count: int) -
                 off = np.asarray(at.to_world(mean))[hidden] - truth[hidden]
                 errors[factor].append(float(np.sqrt((off**2).sum(1).mean())))
     means = {factor: 1e3 * float(np.mean(values)) for factor, values in errors.items()}
-    print(f"{setting}: hidden error by inflation, mm: {({f: round(m, 3) for f, m in means.items()})}")
+    print(f"{setting}: hidden error by inflation, mm: { ({f: round(m, 3) for f, m in means.items()}) }")
     best = min(means, key=lambda factor: means[factor])
     return NoiseModel(noise.sigma_m * best, noise.factors_m, noise.name)
 

@@ -135,8 +135,6 @@ def _refined(decode: HybridDecoder, latents: Float[Array, "n L"], config: Divers
     return centre[None, :] + width[None, :] * best
 
 
-def _pool(
-    decode: HybridDecoder, count: int, key: PRNGKeyArray
-) -> tuple[Float[Array, "N L"], Float[Array, "N D"]]:
+def _pool(decode: HybridDecoder, count: int, key: PRNGKeyArray) -> tuple[Float[Array, "N L"], Float[Array, "N D"]]:
     latents = jax.vmap(lambda one: decode.draw(key=one))(jax.random.split(key, count))
     return latents, jax.lax.map(decode.point, latents, batch_size=32)

@@ -94,9 +94,7 @@ def best_support(head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int)
     return jax.lax.fori_loop(0, _SUPPORT_STEPS, step, start) @ points
 
 
-def _terms(
-    square: Float[Array, "P P"], share: Float[Array, "n P"]
-) -> tuple[Float[Array, "n P"], Float[Array, " n"]]:
+def _terms(square: Float[Array, "P P"], share: Float[Array, "n P"]) -> tuple[Float[Array, "n P"], Float[Array, " n"]]:
     """d²w and ½ wᵀd²w of weighted means of the pool, of which all their squared distances follow: no vertices needed.
 
     For weights that sum to one, ‖y_p - Σ_q w_q y_q‖² = Σ_q w_q d²_pq - ½ wᵀd²w.

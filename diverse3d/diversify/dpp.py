@@ -33,9 +33,7 @@ def median_distance(distance: Float[Array, "N N"]) -> Float[Array, ""]:
     return jnp.where(median > 0, median, jnp.ones_like(median))
 
 
-def similarity(
-    distance: Float[Array, "N N"], k: float, scale: Float[Array, ""] | None = None
-) -> Float[Array, "N N"]:
+def similarity(distance: Float[Array, "N N"], k: float, scale: Float[Array, ""] | None = None) -> Float[Array, "N N"]:
     """S_ij = exp(-(k / scale) · dist_ij), with the median distance as the scale where none is given."""
     scale = median_distance(distance) if scale is None else scale
     return jnp.exp(-(k / scale) * distance)

@@ -75,7 +75,5 @@ def _along(records: Sequence[Record], name: str) -> list[float]:
 
 def _largest(records: Sequence[Record], name: str) -> float:
     """The largest value of any run; NaN where one is not defined."""
-    values: list[Any] = [
-        value for record in records for key, value in record.values.items() if key.startswith(name)
-    ]
+    values: list[Any] = [value for record in records for key, value in record.values.items() if key.startswith(name)]
     return float(np.max([np.nan if value is None else value for value in values]))

@@ -67,9 +67,7 @@ class Findings:
     """Where diversity was bought."""
 
 
-def chosen(
-    records: Sequence[Record], setting: str, occluder: str, method: str, knobs: Knobs = ()
-) -> list[Record]:
+def chosen(records: Sequence[Record], setting: str, occluder: str, method: str, knobs: Knobs = ()) -> list[Record]:
     """Records of one method in a cell; behind every occluder where it is `OVERALL`."""
     return [
         record

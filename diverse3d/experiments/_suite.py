@@ -276,4 +276,3 @@ def _about(suite: Suite, plan: Plan, count: int, source: str) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-

@@ -138,9 +138,7 @@ def _pictures(where: str, figures: Means, against: Against) -> list[Table | Pict
         FIGURES[name].title: [Line([own["asd_o"]], [own[name]], method) for method, own in figures.items()]
         for name in honest
     }
-    made: list[Table | Picture] = [
-        Picture(f"{where}: what diversity comes with", curves(panels, "ASD-O (mm)", "mm"))
-    ]
+    made: list[Table | Picture] = [Picture(f"{where}: what diversity comes with", curves(panels, "ASD-O (mm)", "mm"))]
     compared = {
         f"{FIGURES[name].title}, less {reference}'s": {m: each[name, reference] for m, each in against.items()}
         for name, reference in _COMPARED.items()

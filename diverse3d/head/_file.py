@@ -26,9 +26,7 @@ _LARGEST = 1e9
 """Numbers beyond this are none of a head's, and would overflow in single precision."""
 
 
-def load_head(
-    path: str | Path | None = None, *, dtype: DTypeLike | None = None, residual: float = 1.0
-) -> HeadModel:
+def load_head(path: str | Path | None = None, *, dtype: DTypeLike | None = None, residual: float = 1.0) -> HeadModel:
     """The embedded head, or the head file at `path`.
 
     Arrays come in `dtype`, by default jax's default floating-point type. The embedded head's albedo is a file of its

@@ -22,7 +22,5 @@ def rotation_matrix(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
     b = jnp.where(small, near_b, (1.0 - jnp.cos(angle)) / safe)
     x, y, z = axis_angle[0], axis_angle[1], axis_angle[2]
     zero = jnp.zeros_like(x)
-    cross = jnp.stack(
-        [jnp.stack([zero, -z, y]), jnp.stack([z, zero, -x]), jnp.stack([-y, x, zero])]
-    )
+    cross = jnp.stack([jnp.stack([zero, -z, y]), jnp.stack([z, zero, -x]), jnp.stack([-y, x, zero])])
     return jnp.eye(3, dtype=dtype) + a * cross + b * (cross @ cross)

@@ -82,9 +82,7 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
     return result
 
 
-def occluder_masks(
-    head: HeadModel, heads_m: Float[np.ndarray, "H V 3"], occluder: str
-) -> Bool[np.ndarray, "H V"]:
+def occluder_masks(head: HeadModel, heads_m: Float[np.ndarray, "H V 3"], occluder: str) -> Bool[np.ndarray, "H V"]:
     """What an occluder hides of each head; random ones by fixed keys."""
     place = OCCLUDERS.index(occluder)
     keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(0), index), place) for index in range(len(heads_m))]

@@ -182,9 +182,7 @@ def component_sources(
     return tuple(sources)
 
 
-def _training_masks(
-    head: HeadModel, data: Data, setting: Setting, number: int, count: int
-) -> Bool[np.ndarray, "M V"]:
+def _training_masks(head: HeadModel, data: Data, setting: Setting, number: int, count: int) -> Bool[np.ndarray, "M V"]:
     key = jax.random.fold_in(jax.random.key(12), number)
     hidden, _ = region_masks(head, data.reference_m, count, front=setting == "realistic", key=key)
     if not len(hidden):
@@ -306,9 +304,7 @@ def _card(head: HeadModel, data: Data, config: TrainConfig, result: meshvae.Resu
     }
 
 
-def latent_norm(
-    model: MaskedVAE | ResidualVAE, source: MeshSource, *, key: PRNGKeyArray
-) -> dict[str, float]:
+def latent_norm(model: MaskedVAE | ResidualVAE, source: MeshSource, *, key: PRNGKeyArray) -> dict[str, float]:
     """How large the latents of training heads behind masks are: mean and deviation of ‖z‖^⅔, which is near normal.
 
     Where the quality of a latent starts to fall is read off from it (papers/004 §1.3).

@@ -26,9 +26,7 @@ def population_tables(
     return tables | {"base": base, "lid_index": lid_pairs(base, mesh).astype(np.int32)}, couplings
 
 
-def write_population(
-    path: Path, tables: dict[str, np.ndarray], couplings: dict[str, int], head_sha256: str
-) -> None:
+def write_population(path: Path, tables: dict[str, np.ndarray], couplings: dict[str, int], head_sha256: str) -> None:
     """Write the population of the head file with this hash."""
     metadata = {
         "name": "diverse3d population of heads",
