@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diverse3d._picture import vertex_normals
-from diverse3d.head.build._mesh import HeadMesh
+from diverse3d.head.makehuman import HeadMesh
 
 NORMAL_MM, TANGENT_MM = 0.3, 2.5
 """Error of a registered face along its normal, and along the surface, where correspondence slides."""
