@@ -12,7 +12,7 @@ import scipy.linalg
 from jaxtyping import Bool, Float
 
 import meshvae
-from diverse3d._errors import InputError
+from diverse3d import InputError
 from diverse3d.diversify._learned import SHIPPED
 from diverse3d.head import HeadModel
 from meshvae import MaskedVAE, Trained

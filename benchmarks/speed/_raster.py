@@ -1,7 +1,6 @@
 """Speed of the raster with the photometric gradient: which triangle each pixel sees, its colour, and derivatives."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,11 @@ from diverse3d.head import load_head
 from diverse3d.light import STUDIO_LIGHT, shade
 from diverse3d.raster import interpolate, rasterise, vertex_normals
 
-if TYPE_CHECKING:
-    from .speed import Contestants
-
 SIDE = 224
+from ._timing import Contestants
 
 
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """One picture of the embedded head, and the gradient of its squared difference from another."""
     head = load_head(dtype=jnp.float32)
     vertices, faces = np.asarray(head.template_m), np.asarray(head.faces)

@@ -1,6 +1,6 @@
 """Speed and memory of the mesh VAE: a training step, and the decoder as the second stage calls it.
 
-Run as a program it prints how much memory one form's training step takes: `python -m benchmarks._speed_meshvae usual`.
+Run as a program it prints how much memory one form's training step takes: `python -m benchmarks.speed._meshvae usual`.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,9 +32,7 @@ from meshvae import (
 from meshvae._train import State, _step, make_optimiser
 
 from ._torch_meshvae import MatchedBlock, TorchTraining, TorchVAE, UsualBlock, our_moments
-
-if TYPE_CHECKING:
-    from .speed import Contestants
+from ._timing import Contestants
 
 FORMS: dict[str, type[UsualBlock] | type[MatchedBlock]] = {"usual": UsualBlock, "matched": MatchedBlock}
 BATCH = 16
@@ -82,7 +80,7 @@ def _problem(config: ModelConfig = PRESETS["small"]) -> Problem:
     )
 
 
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """A training step of two sizes; the decoder, and its gradient by the latents."""
     yield STEP, _training(_problem())
     yield f"mesh VAE/training step, half the paper's width, batch {BATCH}", _training(_problem(HALF))
@@ -90,7 +88,7 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
         yield f"mesh VAE/decoder, small, {name}, {BATCH} samples", _decoding(gradient)
 
 
-def _training(problem: Problem) -> "Contestants":
+def _training(problem: Problem) -> Contestants:
     steps = {form: make_step(form, problem) for form in ("ours", *FORMS)}
     check_step(steps)
     return {form: step.call for form, step in steps.items()}
@@ -148,7 +146,7 @@ def _decode(model: MaskedVAE, z: jax.Array, weight: jax.Array | None):
     return jax.value_and_grad(lambda at: jnp.sum(jax.vmap(model.decode)(at) * weight))(z)
 
 
-def _decoding(gradient: bool, problem: Problem | None = None) -> "Contestants":
+def _decoding(gradient: bool, problem: Problem | None = None) -> Contestants:
     """Decoded samples, or a weighted sum of them with its gradient; PyTorch's usual form has its weights ready."""
     model = (_problem() if problem is None else problem).model
     rng = np.random.default_rng(0)
@@ -186,8 +184,8 @@ def peaks() -> dict[str, float]:
         return {}
     measured = {}
     for form in ("ours", *FORMS):
-        command = [sys.executable, "-m", "benchmarks._speed_meshvae", form]
-        done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "benchmarks.speed._meshvae", form]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, stdout=subprocess.PIPE, text=True)
         measured[form] = float(done.stdout)
     return measured
 
@@ -211,7 +209,7 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    from .speed import THREADS
+    from ._suite import THREADS
 
     torch.set_num_threads(THREADS)
     print(_peak_mib(sys.argv[1]))

@@ -1,7 +1,6 @@
 """Speed of the head model: vertices and the gradient of a weighted sum of them."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,7 @@ from diverse3d.head import HeadModel, HeadParameters, load_head
 
 from ._synthetic import embedded_regressor, synthetic_head
 from ._torch_head import MatchedHead, UsualHead
-
-if TYPE_CHECKING:
-    from .speed import Contestants
+from ._timing import Contestants
 
 BATCHES = (1, 16, 64)
 STEPS = 20
@@ -22,7 +19,7 @@ STEPS = 20
 STEP_SIZE = 1e-6
 
 
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """Forward and gradient of the FLAME-sized and of the embedded head, at each batch size."""
     heads = {"flame-sized": synthetic_head(jnp.float32)}
     embedded = load_head(dtype=jnp.float32)
@@ -63,7 +60,7 @@ def _numbers(head: HeadModel, batch: int) -> tuple[list[np.ndarray], np.ndarray]
     return values, rng.standard_normal((batch, head.n_vertices, 3)).astype(np.float32)
 
 
-def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: int) -> "Contestants":
+def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: int) -> Contestants:
     """The three forms on the same numbers, after a check that they give the same loss and gradients."""
     values, weight = _numbers(head, batch)
     parameters, ours_weight = HeadParameters(*map(jnp.asarray, values)), jnp.asarray(weight)
@@ -88,7 +85,7 @@ def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: 
     return forms
 
 
-def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) -> "Contestants":
+def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) -> Contestants:
     """`STEPS` steps of gradient descent on one head: the last loss and where the parameters end."""
     values, weight = _numbers(head, 1)
     parameters, ours_weight = HeadParameters(*(jnp.asarray(value[0]) for value in values)), jnp.asarray(weight[0])
@@ -117,7 +114,7 @@ def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) ->
     return forms
 
 
-def check_same(forms: "Contestants") -> None:
+def check_same(forms: Contestants) -> None:
     """Stop unless every form gives our loss and gradients: otherwise different work would be compared."""
     reference = [np.asarray(leaf) for leaf in jax.tree.leaves(forms["ours"]())]
     for name in ("usual", "matched"):

@@ -14,11 +14,11 @@ from meshvae._blocks import Block, Step
 from meshvae._model import LOG_VARIANCE_BOUND
 from meshvae._pattern import LEAST_SHARE
 
-from ._torch_head import _tensor
+from ._torch_head import tensor
 
 
 def _parameter(array: object) -> torch.nn.Parameter:
-    return torch.nn.Parameter(_tensor(array))
+    return torch.nn.Parameter(tensor(array))
 
 
 def _index(array: object) -> torch.Tensor:
@@ -211,8 +211,8 @@ class TorchTraining:
 
     def __init__(self, network: TorchVAE, surface: Surface, config: TrainConfig) -> None:
         self.network, self.config = network, config
-        self.template, self.faces = _tensor(surface.template), _index(surface.faces)
-        self.neighbours, self.neighbour_weights = _index(surface.neighbours), _tensor(surface.neighbour_weights)
+        self.template, self.faces = tensor(surface.template), _index(surface.faces)
+        self.neighbours, self.neighbour_weights = _index(surface.neighbours), tensor(surface.neighbour_weights)
         self.parameters = list(network.parameters())
         self.averaged = [parameter.detach().clone() for parameter in self.parameters]
         self.optimiser = torch.optim.AdamW(

@@ -2,7 +2,6 @@
 
 import time
 from importlib import resources
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -14,17 +13,15 @@ from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import observe_photo, simulate_mesh
 
-from ._metric import Metric
-from ._report import markdown
-
-if TYPE_CHECKING:
-    from .__main__ import Options
+from .._metric import Metric
+from .._options import Options
+from .._report import markdown
 
 OCCLUDERS = ("glasses", "face-mask", "random")
 SETTINGS = ("exact", "realistic")
 
 
-def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Heads from their visible vertices alone, in both settings, occluders in turn; then the photo's landmarks."""
     problem = prepare(load_head())
     truths = np.asarray(split("test", options.heads).vertices, np.float64)

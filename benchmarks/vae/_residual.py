@@ -16,9 +16,9 @@ from diverse3d.head import HeadModel
 from diverse3d.metrics import bootstrap_paired
 from diverse3d.observe import simulate_mesh
 
-from ._metric import Metric
-from ._report import markdown
-from ._vae_errors import OCCLUDERS
+from .._metric import Metric
+from .._report import markdown
+from ._errors import OCCLUDERS
 
 SETTINGS = ("exact", "realistic")
 SAMPLES = 16

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from diverse3d.head import HeadModel
 from diverse3d.learn import OCCLUDERS, occluder_masks
 
-from ._vae_rows import Row
+from ._rows import Row
 
 SAMPLES = 64
 """Heads of a prior that specificity is the mean of."""
