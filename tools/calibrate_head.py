@@ -44,13 +44,13 @@ from _scans import (
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
-from diverse3d._picture import vertex_normals
 from diverse3d.head._residual import Residual, anchor_weights
 from diverse3d.head.build import fetch_wheel
 from diverse3d.head.build._calibration import TABLE_NAME, Calibration, from_table, spline
 from diverse3d.head.build._mesh import cut_head
 from diverse3d.head.build._morphs import Morphs, draw_morphs
 from diverse3d.head.build._source import Source
+from diverse3d.surface._picture import vertex_normals
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
 MODELS = ("flame", "ict")

@@ -6,12 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from .._errors import InputError
-from .._srgb import linear_from_srgb, srgb_from_linear
 from .._suggest import nearest
-from ..camera import Perspective
 from ..fit import Fit
 from ..head import HeadModel
-from ..light import STUDIO_LIGHT, shade
+from ..surface import STUDIO_LIGHT, Perspective, linear_from_srgb, shade, srgb_from_linear
 from ._buffers import covered, interpolated, look
 from ._draw import FINER, occluder_parts
 from ._mesh import merged, normals_of

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from .._errors import InputError
 from .._suggest import nearest
-from ..camera import Perspective
 from ..head import HeadModel, load_head, population
+from ..surface import Perspective
 from ._draw import Drawing, draw
 
 OCCLUDERS = (

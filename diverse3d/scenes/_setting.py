@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..camera import Perspective
-from ..light import harmonics
+from ..surface import Perspective, harmonics
 from ._buffers import Light, lamp_harmonics
 
 LIMITS_DEG = (45.0, 20.0, 15.0)
