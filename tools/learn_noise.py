@@ -1,4 +1,4 @@
-"""Learn the noise models shipped beside the embedded head: python tools/learn_noise.py
+"""Learn the noise models shipped beside the embedded head: python -m tools.learn_noise
 
 Each setting's errors are those of the observed vertices against the head's own best approximation of the true head,
 over the validation split: `exact` (what the components can't express), `realistic` (plus a simulated fit error of

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from PIL import Image
 
-from ..surface import Perspective, harmonics, shade
+from diverse3d.surface import Perspective, harmonics, shade
+
 from ._mesh import Mesh, normals_of
 from ._zbuffer import Hits, zbuffer
 
