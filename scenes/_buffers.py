@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from PIL import Image
 
-from diverse3d.camera import Perspective
-from diverse3d.light import harmonics, shade
+from diverse3d.surface import Perspective, harmonics, shade
 
 from ._mesh import Mesh, normals_of
 from ._zbuffer import Hits, zbuffer

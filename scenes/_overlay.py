@@ -6,12 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from diverse3d._errors import InputError
-from diverse3d._srgb import linear_from_srgb, srgb_from_linear
 from diverse3d._suggest import nearest
-from diverse3d.camera import Perspective
 from diverse3d.fit import Fit
 from diverse3d.head import HeadModel
-from diverse3d.light import STUDIO_LIGHT, shade
+from diverse3d.surface import STUDIO_LIGHT, Perspective, linear_from_srgb, shade, srgb_from_linear
 
 from ._buffers import covered, interpolated, look
 from ._draw import FINER, occluder_parts

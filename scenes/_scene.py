@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from diverse3d._errors import InputError
 from diverse3d._suggest import nearest
-from diverse3d.camera import Perspective
 from diverse3d.head import HeadModel, load_head, population
+from diverse3d.surface import Perspective
 
 from ._draw import Drawing, draw
 

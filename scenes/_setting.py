@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from diverse3d.camera import Perspective
-from diverse3d.light import harmonics
+from diverse3d.surface import Perspective, harmonics
 
 from ._buffers import Light, lamp_harmonics
 

@@ -9,12 +9,11 @@ import pytest
 from helpers import check_derivatives
 
 from diverse3d._errors import InputError
-from diverse3d.camera import Perspective, WeakPerspective
 from diverse3d.fit import FitConfig, Weights, fit
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import observe_photo
-from diverse3d.raster import rasterise
+from diverse3d.surface import rasterise
 from scenes import OCCLUDERS, SIDE_PX, WORN, draw_scene, put_on, scenes
 from scenes._buffers import look, openness
 from scenes._mesh import ball, curve, normals_of, open_edge, sheet, tube
@@ -173,7 +172,7 @@ def test_unknown_names_are_refused(head, tiny_head):
 
 
 def test_light_is_never_negative_and_varies(rng):
-    from diverse3d.light import harmonics
+    from diverse3d.surface import harmonics
 
     direction = rng.normal(size=(500, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

@@ -32,7 +32,6 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
-from diverse3d._picture import vertex_normals
 from diverse3d.head._residual import Residual, anchor_weights
 from diverse3d.head.makehuman import (
     TABLE_NAME,
@@ -45,6 +44,7 @@ from diverse3d.head.makehuman import (
     from_table,
     spline,
 )
+from diverse3d.surface._picture import vertex_normals
 
 from ._scans import (
     Places,

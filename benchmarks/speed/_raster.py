@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from diverse3d.head import load_head
-from diverse3d.light import STUDIO_LIGHT, shade
-from diverse3d.raster import interpolate, rasterise, vertex_normals
+from diverse3d.surface import STUDIO_LIGHT, interpolate, rasterise, shade, vertex_normals
 
 SIDE = 224
 from ._timing import Contestants

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._srgb import linear_from_srgb
+from ...surface import linear_from_srgb
 from .. import _palette as palette
 from .._file import _read, head_from_arrays
 from .._model import HeadModel
