@@ -65,8 +65,10 @@ def train(rows: np.ndarray, hidden: np.ndarray, image: np.ndarray, *, key: jax.A
     weight = (1.0 / np.maximum(counts, 1))[image] * len(image) / np.count_nonzero(counts)
 
     @jax.jit
-    def step(weights, state, x, y, w):
-        def loss(weights):
+    def step(
+        weights: Segmenter, state: optax.OptState, x: jax.Array, y: jax.Array, w: jax.Array
+    ) -> tuple[Segmenter, optax.OptState, jax.Array]:
+        def loss(weights: Segmenter) -> jax.Array:
             return jnp.mean(w * optax.sigmoid_binary_cross_entropy(weights(x), y))
 
         value, gradient = jax.value_and_grad(loss)(weights)

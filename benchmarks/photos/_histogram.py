@@ -14,10 +14,10 @@ from diverse3d.head import HeadModel, load_head
 from diverse3d.observe import observe_photo
 from scenes import OCCLUDERS, scenes
 
-from ._backgrounds import shipped_photos
 from .._metric import Metric
 from .._options import Options
 from .._report import markdown
+from ._backgrounds import shipped_photos
 from ._photos import geometry_error_mm
 
 _LOOKS = (2, 7, 11)

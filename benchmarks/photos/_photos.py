@@ -17,10 +17,10 @@ from diverse3d.observe import Observation, observe_photo, with_mask
 from diverse3d.segment import FoundOccluder, find_occluder
 from scenes import OCCLUDERS, Scene, scenes
 
-from ._backgrounds import shipped_photos
 from .._metric import Metric
 from .._options import Options
 from .._report import markdown
+from ._backgrounds import shipped_photos
 
 FIGURES = ("accuracy", "precision", "recall", "f1")
 MASKS = ("true", "found", "none")

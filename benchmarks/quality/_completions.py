@@ -1,6 +1,7 @@
 """Suite `quality`: the experiment `table1`, whose figures become metrics; an interrupted run goes on."""
 
 import math
+from typing import Literal
 
 from rich.console import Console
 
@@ -40,8 +41,8 @@ def quality_metrics(found: Findings, settings: str) -> list[Metric]:
             continue
         if method == "map" and name.startswith("asd"):
             continue
-        # Over- and underconfidence are both wrong; what a change is likely to lose is the truth: coverage shall be high.
-        better = "higher" if name.startswith("asd_o") or name == "coverage_90" else "lower"
+        # Over- and underconfidence are both wrong; what a change is likely to lose is the truth: coverage counts up.
+        better: Literal["lower", "higher"] = "higher" if name.startswith("asd_o") or name == "coverage_90" else "lower"
         key = f"{settings}/{row['occluder']}/{row['setting']}/{method}/{name}"
         room = 0.01 if row["unit"] == "mm" else 0.02
         metrics.append(Metric(key, mean, row["unit"], better, TOLERANCES[name], room))

@@ -11,14 +11,11 @@ from rich.progress import track
 from diverse3d.fit import FitProblem, fit, prepare
 from diverse3d.head import load_head
 from diverse3d.head.population import split
-from diverse3d.observe import observe_photo, simulate_mesh
+from diverse3d.observe import SETTINGS, STANDARD_REGIONS, observe_photo, simulate_mesh
 
 from .._metric import Metric
 from .._options import Options
 from .._report import markdown
-
-OCCLUDERS = ("glasses", "face-mask", "random")
-SETTINGS = ("exact", "realistic")
 
 
 def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
@@ -56,10 +53,12 @@ def _heads(
     problem: FitProblem, truths: np.ndarray, setting: str, console: Console
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """RMS distance of the fit's visible vertices from those given and from the true ones (mm), and seconds."""
-    given, true, seconds = [], [], []
+    given: list[float] = []
+    true: list[float] = []
+    seconds: list[float] = []
     warm = False
     for index, truth in enumerate(track(truths, f"fit, {setting}", console=console)):
-        occluder = OCCLUDERS[index % len(OCCLUDERS)]
+        occluder = STANDARD_REGIONS[index % len(STANDARD_REGIONS)]
         key = jax.random.fold_in(jax.random.key(1), index)
         seen = simulate_mesh(truth, problem.head, region=occluder, setting=setting, key=key)
         if not warm:

@@ -1,7 +1,7 @@
 """Speed of stage 1 and stage 2 on a head of the test split behind a face mask."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -15,9 +15,9 @@ from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import Observation, simulate_mesh
 
-from ._torch_completion import Problem, adam_path, normal_posterior, qr_posterior
-from ._torch_head import tensor
 from ._timing import Contestants
+from ._torch_completion import Loss, Problem, Solver, adam_path, normal_posterior, qr_posterior
+from ._torch_head import tensor
 
 SAMPLES, STEPS = 16, 20
 """Completions, and how many of Algorithm 2's iterations are timed (each costs the same)."""
@@ -52,7 +52,7 @@ def _algorithm_2() -> Contestants:
     )
     torch_problem = Problem(head, fitted, config)
 
-    def theirs(loss, steps: int = STEPS) -> list[np.ndarray]:
+    def theirs(loss: Loss, steps: int = STEPS) -> list[np.ndarray]:
         return adam_path(loss, start, steps, config.learning_rate)
 
     # Ours returns the best point seen: it must lie on PyTorch's path.
@@ -68,7 +68,9 @@ def _algorithm_2() -> Contestants:
 
 
 @eqx.filter_jit
-def _closed_form_ours(problem: FitProblem, fitted: Fit, noise: NoiseModel, white: jax.Array):
+def _closed_form_ours(
+    problem: FitProblem, fitted: Fit, noise: NoiseModel, white: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     gaussian = posterior(problem.head, fitted, noise)
     spread = jax.scipy.linalg.solve_triangular(gaussian.factor, white, lower=False)
     return gaussian.mean, gaussian.mean[:, None] + spread
@@ -89,22 +91,22 @@ def _closed_form() -> Contestants:
     target = tensor(weight * (np.asarray(fitted.held_m).reshape(-1) - vertices + jacobian @ np.asarray(start)))
     root, torch_white = tensor(root), torch.from_numpy(white)
 
-    def ours():
-        return jax.block_until_ready(_closed_form_ours(problem, fitted, noise, white))
+    def ours() -> tuple[jax.Array, jax.Array]:
+        return jax.block_until_ready(_closed_form_ours(problem, fitted, noise, jnp.asarray(white)))
 
-    def theirs(solver):
-        def call():
+    def theirs(solver: Solver) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
             mean, factor = solver(weighted, root, target)
             return mean, mean[:, None] + torch.linalg.solve_triangular(factor, torch_white, upper=True)
 
         return call
 
-    forms = {"ours": ours, "usual": theirs(normal_posterior), "matched": theirs(qr_posterior)}
+    solved = {"usual": theirs(normal_posterior), "matched": theirs(qr_posterior)}
     reference = np.asarray(ours()[0])[: head.n_components]
-    for name in ("usual", "matched"):
-        mean = forms[name]()[0].numpy()[: head.n_components]
+    for name, call in solved.items():
+        mean = call()[0].numpy()[: head.n_components]
         np.testing.assert_allclose(mean, reference, atol=2e-2, err_msg=f"PyTorch, {name}")
-    return forms
+    return {"ours": ours, **solved}
 
 
 def _linearised(problem: FitProblem, start: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,7 +127,7 @@ def whole() -> Iterator[tuple[str, Contestants]]:
     yield "fit/mesh", {"ours": lambda: jax.block_until_ready(fit(seen, problem))}
     for method in ("posterior-dpp", "global-dpp"):
 
-        def call(method: str = method):
+        def call(method: str = method) -> jax.Array:
             result = complete(
                 seen, head=problem, n=SAMPLES, method=method, key=jax.random.key(2), noise="realistic", fitted=fitted
             )

@@ -1,6 +1,6 @@
 """Speed of the head model: vertices and the gradient of a weighted sum of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,16 @@ import torch
 from diverse3d.head import HeadModel, HeadParameters, load_head
 
 from ._synthetic import embedded_regressor, synthetic_head
-from ._torch_head import MatchedHead, UsualHead
 from ._timing import Contestants
+from ._torch_head import MatchedHead, UsualHead
 
 BATCHES = (1, 16, 64)
 STEPS = 20
 """Gradient steps of the loop case: how a fit calls the head."""
 STEP_SIZE = 1e-6
+
+Gradient = tuple[jax.Array, HeadParameters]
+"""A loss, and its gradient or where it led."""
 
 
 def cases() -> Iterator[tuple[str, Contestants]]:
@@ -31,7 +34,7 @@ def cases() -> Iterator[tuple[str, Contestants]]:
         yield f"head/{name}/batch 1 in a loop", loop_contestants(head, usual, matched)
 
 
-def _loss_and_gradient(head: HeadModel, parameters: HeadParameters, weight: jax.Array):
+def _loss_and_gradient(head: HeadModel, parameters: HeadParameters, weight: jax.Array) -> Gradient:
     def loss(at: HeadParameters) -> jax.Array:
         vertices = head(at) if at.coefficients.ndim == 1 else jax.vmap(head)(at)
         return jnp.sum(vertices * weight)
@@ -43,8 +46,8 @@ _ours = jax.jit(_loss_and_gradient)
 
 
 @jax.jit
-def _our_descent(head: HeadModel, parameters: HeadParameters, weight: jax.Array):
-    def step(at: HeadParameters, _: None):
+def _our_descent(head: HeadModel, parameters: HeadParameters, weight: jax.Array) -> Gradient:
+    def step(at: HeadParameters, _: None) -> tuple[HeadParameters, jax.Array]:
         loss, gradient = _loss_and_gradient(head, at, weight)
         return jax.tree.map(lambda x, slope: x - STEP_SIZE * slope, at, gradient), loss
 
@@ -68,11 +71,11 @@ def contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead, batch: 
         parameters, ours_weight = jax.tree.map(lambda x: x[0], (parameters, ours_weight))
     torch_weight = torch.from_numpy(weight)
 
-    def ours():
+    def ours() -> object:
         return jax.block_until_ready(_ours(head, parameters, ours_weight))
 
-    def theirs(form):
-        def call():
+    def theirs(form: UsualHead | MatchedHead) -> Callable[[], object]:
+        def call() -> object:
             leaves = [torch.from_numpy(value).requires_grad_() for value in values]
             loss = (form(*leaves) * torch_weight).sum()
             loss.backward()
@@ -91,8 +94,8 @@ def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) ->
     parameters, ours_weight = HeadParameters(*(jnp.asarray(value[0]) for value in values)), jnp.asarray(weight[0])
     torch_weight = torch.from_numpy(weight)
 
-    def theirs(form):
-        def call():
+    def theirs(form: UsualHead | MatchedHead) -> Callable[[], object]:
+        def call() -> object:
             leaves = [torch.from_numpy(value.copy()).requires_grad_() for value in values]
             for _ in range(STEPS):
                 loss = (form(*leaves) * torch_weight).sum()
@@ -118,8 +121,7 @@ def check_same(forms: Contestants) -> None:
     """Stop unless every form gives our loss and gradients: otherwise different work would be compared."""
     reference = [np.asarray(leaf) for leaf in jax.tree.leaves(forms["ours"]())]
     for name in ("usual", "matched"):
-        loss, gradients = forms[name]()
-        for ours, theirs in zip(reference, [loss, *gradients], strict=True):
+        for ours, theirs in zip(reference, jax.tree.leaves(forms[name]()), strict=True):
             scale = max(float(np.abs(ours).max()), 1.0)
             np.testing.assert_allclose(
                 np.asarray(theirs).reshape(ours.shape), ours, atol=1e-4 * scale, rtol=0, err_msg=f"PyTorch, {name}"

@@ -23,16 +23,18 @@ from meshvae import (
     Examples,
     MaskedVAE,
     ModelConfig,
+    State,
     Surface,
     TrainConfig,
     build_hierarchy,
     make_model,
+    make_optimiser,
     make_surface,
+    train_step,
 )
-from meshvae._train import State, _step, make_optimiser
 
-from ._torch_meshvae import MatchedBlock, TorchTraining, TorchVAE, UsualBlock, our_moments
 from ._timing import Contestants
+from ._torch_meshvae import MatchedBlock, TorchTraining, TorchVAE, UsualBlock, our_moments
 
 FORMS: dict[str, type[UsualBlock] | type[MatchedBlock]] = {"usual": UsualBlock, "matched": MatchedBlock}
 BATCH = 16
@@ -60,7 +62,9 @@ def untrained(head: HeadModel, config: ModelConfig) -> MaskedVAE:
     """A masked model of a head with random weights: what they are costs no time."""
     template = np.asarray(head.template_m, np.float64)
     hierarchy = build_hierarchy(template, np.asarray(head.faces), method=config.hierarchy, strides=config.strides)
-    return make_model(config, hierarchy, key=jax.random.key(0))
+    model = make_model(config, hierarchy, key=jax.random.key(0))
+    assert isinstance(model, MaskedVAE)
+    return model
 
 
 @functools.cache
@@ -113,7 +117,7 @@ def make_step(form: str, problem: Problem | None = None) -> Step:
         start = State(learned, learned, optimiser.init(learned), zero, learned, jnp.zeros((), jnp.float32), zero)
 
         def ours() -> tuple[State, jax.Array]:
-            return jax.block_until_ready(_step(start, rest, examples, surface, None, CONFIG, optimiser, key=key))
+            return jax.block_until_ready(train_step(start, rest, examples, surface, None, CONFIG, optimiser, key=key))
 
         def outcome() -> tuple[float, list[np.ndarray]]:
             state, loss = ours()
@@ -140,7 +144,7 @@ def check_step(steps: dict[str, Step]) -> None:
 
 
 @eqx.filter_jit
-def _decode(model: MaskedVAE, z: jax.Array, weight: jax.Array | None):
+def _decode(model: MaskedVAE, z: jax.Array, weight: jax.Array | None) -> object:
     if weight is None:
         return jax.vmap(model.decode)(z)
     return jax.value_and_grad(lambda at: jnp.sum(jax.vmap(model.decode)(at) * weight))(z)

@@ -10,8 +10,9 @@ import torch
 from diverse3d.head import load_head
 from diverse3d.surface import STUDIO_LIGHT, interpolate, rasterise, shade, vertex_normals
 
-SIDE = 224
 from ._timing import Contestants
+
+SIDE = 224
 
 
 def cases() -> Iterator[tuple[str, Contestants]]:
@@ -50,7 +51,16 @@ def cases() -> Iterator[tuple[str, Contestants]]:
 class _Torch:
     """The same in PyTorch's tensor operations: one tile for every triangle, or the pixels of its own box."""
 
-    def __init__(self, vertices, faces, albedo, light, goal, scale, centre) -> None:
+    def __init__(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        albedo: np.ndarray,
+        light: np.ndarray,
+        goal: np.ndarray,
+        scale: float,
+        centre: np.ndarray,
+    ) -> None:
         self.vertices, self.faces = torch.tensor(vertices), torch.tensor(faces).long()
         self.albedo, self.light = torch.tensor(albedo), torch.tensor(light)
         self.goal, self.scale, self.centre = torch.tensor(goal), scale, torch.tensor(centre, dtype=torch.float32)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 Contestants = dict[str, Callable[[], object]]
 """What is timed, by name; each blocks until its work is done."""
 

@@ -13,6 +13,7 @@ from diverse3d.head import HeadModel
 from ._torch_head import tensor
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
+Solver = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class Algorithm2:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,10 +17,10 @@ from meshvae import PRESETS
 
 from ._completion import SAMPLES, subject
 from ._meshvae import FORMS, untrained
+from ._timing import Contestants
 from ._torch_completion import Algorithm2
 from ._torch_head import tensor
 from ._torch_meshvae import TorchVAE
-from ._timing import Contestants
 
 
 def cases() -> Iterator[tuple[str, Contestants]]:
@@ -42,7 +43,7 @@ def cases() -> Iterator[tuple[str, Contestants]]:
 
 
 @eqx.filter_jit
-def _iterate(task: Task, config: DiversifyConfig, z: jax.Array, state: optax.OptState):
+def _iterate(task: Task, config: DiversifyConfig, z: jax.Array, state: optax.OptState) -> tuple[Any, ...]:
     loss, gradient = jax.value_and_grad(vae_dpp_loss(task, config))(z)
     update, state = optimiser(config).update(gradient, state, z)
     return loss, gradient, optax.apply_updates(z, update), state
@@ -56,7 +57,10 @@ def iteration(task: Task, config: DiversifyConfig, start: jax.Array, *, ready: b
     state = optimiser(config).init(start)
     forms: Contestants = {"ours": lambda: jax.block_until_ready(_iterate(task, config, start, state)[:3])}
     forms |= {form: _theirs(form, task, config, start, ready) for form in FORMS}
-    _check({form: [np.asarray(part) for part in call()] for form, call in forms.items()}, config.learning_rate)
+    _check(
+        {form: [np.asarray(part) for part in jax.tree.leaves(call())] for form, call in forms.items()},
+        config.learning_rate,
+    )
     return forms
 
 

@@ -15,13 +15,14 @@ from diverse3d.experiments import drawn_heads
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.learn import head_data, population_data
+from diverse3d.observe import STANDARD_REGIONS
 
 from .._metric import Metric
 from .._options import Options
 from .._report import markdown
 from ._budgets import RESIDUALS, VARIANTS, trained_weights
 from ._curves import Point, draw_curves, write_curves
-from ._errors import OCCLUDERS, Held, behind_occluders, errors, hidden_error, seconds_a_head, specificity
+from ._errors import Held, behind_occluders, errors, hidden_error, seconds_a_head, specificity
 from ._flame import flame_head
 from ._residual import Score, energy_metrics, energy_table, scores
 from ._rows import Network, Row, fit_pca, load_masked, tuned
@@ -88,11 +89,9 @@ def _embedded(
     pca = fit_pca(training, latents)
     few = Held(validation.vertices_m[:TUNING_HEADS], {o: v[:TUNING_HEADS] for o, v in validation.visible.items()})
     for name, count in ((f"PCA {latents}", latents), (f"PCA {FEW_COMPONENTS}", FEW_COMPONENTS)):
-        rows[name] = tuned(pca.truncated(count), few.vertices_m, few.visible)
-        console.print(f"vae: {name}: noise {1e3 * rows[name].sigma_m:g} mm", markup=False, highlight=False)
-    figures = {}
-    for name, row in rows.items():
-        figures[name] = _measured(name, row, test, training[:COMPARED_HEADS], console)
+        rows[name] = row = tuned(pca.truncated(count), few.vertices_m, few.visible)
+        console.print(f"vae: {name}: noise {1e3 * row.sigma_m:g} mm", markup=False, highlight=False)
+    figures = {name: _measured(name, row, test, training[:COMPARED_HEADS], console) for name, row in rows.items()}
     points: list[Point] = []
     if not budgets:
         return figures, points
@@ -169,12 +168,12 @@ def metrics(figures: Mapping[str, Figures], points: list[Point], settings: str) 
 
 def _table(figures: Mapping[str, Figures], settings: str) -> str:
     head = [
-        "model", "unmasked", f"hidden: {' / '.join(OCCLUDERS)}", "hidden", "visible", "generalisation", "specificity",
-        "latents", "parameters", "ms a head",
+        "model", "unmasked", f"hidden: {' / '.join(STANDARD_REGIONS)}", "hidden", "visible", "generalisation",
+        "specificity", "latents", "parameters", "ms a head",
     ]  # fmt: skip
     rows = []
     for name, each in figures.items():
-        hidden = " / ".join(f"{each[f'{occluder}/hidden/mean']:.2f}" for occluder in OCCLUDERS)
+        hidden = " / ".join(f"{each[f'{occluder}/hidden/mean']:.2f}" for occluder in STANDARD_REGIONS)
         parts = ("unmasked", "hidden", "visible")
         pairs = [f"{each[f'{part}/mean']:.2f} ({each[f'{part}/median']:.2f})" for part in parts]
         rows.append([
