@@ -46,6 +46,7 @@ def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generato
     """A photo reduced to its landmarks: the true head at a random pose, with detection errors."""
     pose = Rotation.from_euler("yxz", rng.normal(0.0, [12.0, 6.0, 4.0]), degrees=True).as_matrix()
     posed = truth_m @ pose.T
+    assert head.landmarks_dense is not None
     corners, weights = np.asarray(head.landmarks_dense.corners), np.asarray(head.landmarks_dense.barycentric)
     points = (posed[corners] * weights[:, :, None]).sum(1)
     scale = INTEROCULAR_PX / 0.09

@@ -124,7 +124,9 @@ def rerendered_rmse(fitted: Fit, scene: Scene, seen: Observation, problem: FitPr
     """RMS difference of the fitted face's picture and the photo, on the tone scale times 255, where truly seen."""
     assert seen.photo is not None and problem.pixels is not None
     assert fitted.appearance is not None and fitted.camera is not None
-    crop = crop_face(with_mask(seen, ~(scene.face & ~scene.hidden)).photo, problem.head.dtype)
+    photo = with_mask(seen, ~(scene.face & ~scene.hidden)).photo
+    assert photo is not None
+    crop = crop_face(photo, problem.head.dtype)
     posed = fitted.to_world(fitted.vertices_m)[problem.pixels.kept]
     picture = render_face(problem.pixels, crop, posed, fitted.camera, fitted.appearance)
     shown = np.asarray(picture.inside) & (np.asarray(crop.weight) > 0)

@@ -99,11 +99,11 @@ def _embedded(
     for name, config in VARIANTS.items():
         for steps in budgets:
             trained = meshvae.load_model(trained_weights(name, config, head, data, steps, out, console))
-            row = Network(trained)
+            network = Network(trained)
             title = f"{name}[steps={steps}]"
-            figures[title] = _measured(title, row, test, training[:COMPARED_HEADS], console)
+            figures[title] = _measured(title, network, test, training[:COMPARED_HEADS], console)
             seconds = float(trained.card["seconds_of_the_last_run"])
-            points.append(Point(name, steps, hidden_error(row, validation), figures[title]["hidden/mean"], seconds))
+            points.append(Point(name, steps, hidden_error(network, validation), figures[title]["hidden/mean"], seconds))
     return figures, points
 
 

@@ -1,7 +1,7 @@
 """The command `train`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ def run_train(command: Train) -> int:
 
 
 @contextmanager
-def _shown(steps: int, *, quiet: bool):
+def _shown(steps: int, *, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[["meshvae.Progress"], None]]]:
     """Two functions that show what they are told: a text, and the progress of training with the time left."""
     console = Console(stderr=True)
     if quiet:
