@@ -126,17 +126,18 @@ class HeadBuild(Common):
             raise InputError(f"--samples {self.samples} is too few; the bases need thousands of heads.")
         for path in (self.out, population):
             _check_out(path, force=self.force)
-        if self.wheel is None and not self.quiet:
-            print("fetching the source", file=sys.stderr, flush=True)
+        if self.wheel is None:
+            say("fetching the source", self.quiet)
         wheel = self.wheel or fetch_wheel(cache_folder() or Path(tempfile.gettempdir()))
-
-        def progress(text: str) -> None:
-            if not self.quiet:
-                print(text, file=sys.stderr, flush=True)
 
         try:
             figures = build_head(
-                wheel, self.out, population_out=population, samples=self.samples, seed=self.seed, progress=progress
+                wheel,
+                self.out,
+                population_out=population,
+                samples=self.samples,
+                seed=self.seed,
+                progress=lambda text: say(text, self.quiet),
             )
         except OSError as error:
             raise InputError(f"{self.out} can't be written ({error.strerror or error}).") from error
@@ -265,7 +266,7 @@ def _finish(imported: "Imported", out: Path, *, quiet: bool) -> int:
         raise InputError(f"{out} can't be written ({error.strerror or error}).") from error
     if not quiet:
         for note in imported.notes:
-            print(note, file=sys.stderr)
+            say(note)
         HeadInfo(file=out).run()
     return 0
 
