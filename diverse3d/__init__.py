@@ -24,8 +24,6 @@ if _TYPE_CHECKING:
     from ._api import observe_photo as observe_photo
     from ._errors import InputError as InputError
     from ._optimise import RESULT_TEXT as RESULT_TEXT
-    from .camera import Perspective as Perspective
-    from .camera import WeakPerspective as WeakPerspective
     from .diversify import METHODS as METHODS
     from .diversify import SAMPLE_TEXT as SAMPLE_TEXT
     from .diversify import Completions as Completions
@@ -42,6 +40,8 @@ if _TYPE_CHECKING:
     from .metrics import UNITS as UNITS
     from .observe import REGIONS as REGIONS
     from .observe import Observation as Observation
+    from .surface import Perspective as Perspective
+    from .surface import WeakPerspective as WeakPerspective
 
 __version__ = "0.1.0"
 
@@ -52,12 +52,12 @@ _NAMES = {
     "_api": ("Interpolation", "Result", "complete", "fit", "interpolate", "observe_mesh", "observe_photo"),
     "_errors": ("InputError",),
     "_optimise": ("RESULT_TEXT",),
-    "camera": ("Perspective", "WeakPerspective"),
     "diversify": ("METHODS", "SAMPLE_TEXT", "Completions", "DiversifyConfig"),
     "fit": ("Fit", "FitConfig", "FitProblem", "NoiseModel", "prepare"),
     "head": ("HeadModel", "HeadParameters", "head_from_arrays", "load_head"),
     "metrics": ("UNITS",),
     "observe": ("REGIONS", "Observation"),
+    "surface": ("Perspective", "WeakPerspective"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

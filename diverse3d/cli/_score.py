@@ -125,7 +125,7 @@ def _facing(given: "Given", reference: "np.ndarray | None", head: "HeadModel") -
     import numpy as np
 
     from ..fit._align import kabsch
-    from ..raster import facing_camera
+    from ..surface import facing_camera
 
     shape = given.vertices.astype(np.float64).mean(0) if reference is None else np.asarray(reference, np.float64)
     if not given.from_photo:
