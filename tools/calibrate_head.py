@@ -33,7 +33,8 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
-from diverse3d.head._residual import Residual, anchor_weights
+from diverse3d.fit import kabsch
+from diverse3d.head import Residual, anchor_weights
 from diverse3d.head.makehuman import (
     TABLE_NAME,
     Calibration,
@@ -51,7 +52,6 @@ from diverse3d.surface._picture import vertex_normals
 from ._scans import (
     Places,
     Scans,
-    align,
     hidden_parts,
     load_scans,
     mirrored,
@@ -128,7 +128,7 @@ def measure(places: Places, morphs: Morphs, scans: list[Scans]) -> dict[str, Any
     target = (target + mirrored(target, mirror)) / 2
     control, moved = mean_control(places, target - places.mean)
     mean = places.mean + symmetric_spline(places, control, moved)
-    turned = [align(scan.mean[places.front], mean[places.front]) for scan in scans]
+    turned = [kabsch(scan.mean, mean, places.front) for scan in scans]
     scans = [
         Scans(scan.name, scan.mean @ turn.T + shift, scan.modes @ turn.T)
         for scan, (turn, shift) in zip(scans, turned, strict=True)

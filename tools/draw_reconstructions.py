@@ -12,9 +12,7 @@ from diverse3d.diversify import load_learned
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import occluded_vertices
-from diverse3d.show._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
-from diverse3d.show._render import View, frame_of, render_row
-from diverse3d.show._sheet import font
+from diverse3d.show import UNCERTAINTY_FULL_MM, View, font, frame_of, render_row, uncertainty_colours
 
 ROOT = Path(__file__).parents[1]
 REGIONS = ("glasses", "face-mask", "random", "mouth", "left-cheek", "centre")

@@ -14,9 +14,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from diverse3d.diversify import head_vertices, posterior
-from diverse3d.fit import FitProblem, NoiseModel, fit, learn_noise, noise_arrays, prepare
-from diverse3d.fit._align import kabsch
-from diverse3d.fit._noise import LEARNT_NOISE
+from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, kabsch, learn_noise, noise_arrays, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.observe import Observation, Photo, correlated_error, simulate_mesh

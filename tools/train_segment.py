@@ -17,13 +17,21 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from diverse3d import InputError
-from diverse3d.fit import FitConfig, FitProblem, prepare
-from diverse3d.fit._crop import cut
+from diverse3d.fit import FitConfig, FitProblem, cut, prepare
 from diverse3d.head import load_head
 from diverse3d.observe import observe_photo
-from diverse3d.segment._compare import State, begin, compare, recolour
-from diverse3d.segment._features import Comparison, features, halved
-from diverse3d.segment._network import Segmenter, new_segmenter, segmenter_arrays
+from diverse3d.segment import (
+    Comparison,
+    Segmenter,
+    State,
+    begin,
+    compare,
+    features,
+    halved,
+    new_segmenter,
+    recolour,
+    segmenter_arrays,
+)
 from scenes import Scene, scenes
 
 WIDTHS = (64, 32)
