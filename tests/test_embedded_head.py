@@ -300,7 +300,7 @@ def test_writing_is_reproducible_and_reads_back(tmp_path, rng):
         "d": np.arange(3, dtype=np.uint8),
     }
     for name, order in (("one", list(tensors)), ("two", list(tensors)[::-1])):
-        _write.write_tensors(tmp_path / name, {k: tensors[k] for k in order}, {"z": "1", "y": "é"})
+        _write.write_safetensors(tmp_path / name, {k: tensors[k] for k in order}, {"z": "1", "y": "é"})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
     for key, value in load_file(tmp_path / "one").items():

@@ -9,10 +9,8 @@ import numpy as np
 
 from .. import _api, show
 from .._errors import InputError
-from .._json import read_json
-from .._limits import Limits, one_line, read_bytes
-from .._npz import parse_npz
 from ..diversify import DiversifyConfig
+from ..files import Limits, one_line, parse_npz, read_bytes, read_json
 from ..fit import FitConfig, Weights
 from ..head import HeadModel, load_head, residual_of
 from ..observe import Observation, observe_mesh, observe_photo

@@ -1,9 +1,7 @@
 """The command `score`: the completions of any tool, ours too, measured by the same code."""
 
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .._errors import InputError
+from ..files import write_json
 from ..fit._align import kabsch
 from ..head import HeadModel, load_head
 from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
 from ..raster import facing_camera
 from ..show import Stages
-from ..show._archive import write_json
 from ._commands import Score
 from ._progress import Reporter, use_compilation_cache
 from ._score_files import Given, read_given, read_head_mesh, read_visible
@@ -68,7 +66,7 @@ def run_score(command: Score) -> int:
         calibration = {"nominal": [100.0 * level for level in LEVELS], "observed": percent, "unit": "%"}
         units = {name: reading_of(name).unit for name in values}
         content = {**values, "units": units, "calibration": calibration if card else None, "set": facts, "notes": notes}
-        _write(command.out, content)
+        write_json(command.out, content)
     return 0
 
 
@@ -138,15 +136,3 @@ def _print(folder: Path, values: dict[str, float], card: dict[str, np.ndarray]) 
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "–"
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """A file that is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write_json(aside, content)
-        aside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error}); name another file.") from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import _api
 from .._errors import InputError
-from .._npz import read_npz
 from ..diversify import SAMPLE_TEXT, get_method
+from ..files import read_npz
 from ..fit import fit as fit_observation
 from ..fit import prepare
 from ..head import HeadModel
