@@ -13,7 +13,7 @@ from .. import metrics
 from ..diversify import METHODS, Completions, DiversifyConfig, Learned, Posterior, believe, complete
 from ..fit import Fit, FitProblem, fit, prepare
 from ..head import HeadModel
-from ..raster import facing_camera
+from ..surface import facing_camera
 from ._subjects import Sight, Subject
 
 Knobs = tuple[tuple[str, float], ...]
