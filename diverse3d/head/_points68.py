@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import InputError
-from .._limits import Limits, one_line, read_bytes
+from ..files import Limits, one_line, read_bytes
 from ._imported import on_faces
 
 _JAW = 17
