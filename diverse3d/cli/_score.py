@@ -49,14 +49,12 @@ class Score(Common):
 
     def run(self) -> int:
         """Read, measure, show, write."""
-        from .._cache import use_compilation_cache
         from ..head import load_head
         from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
         from ..show import Stages
         from ._score_files import read_given, read_head_mesh, read_visible
 
         self._check()
-        use_compilation_cache()
         reporter = Reporter(("head", "read", "measure"), quiet=self.quiet)
         stages = Stages(reporter)
         with reporter.shown():
