@@ -260,10 +260,7 @@ def _finish(imported: "Imported", out: Path, *, quiet: bool) -> int:
     """Write the head file, whole or not at all, and say what is in it."""
     from ..head._imported import write_head
 
-    try:
-        write_head(imported, out)
-    except OSError as error:
-        raise InputError(f"{out} can't be written ({error.strerror or error}).") from error
+    write_head(imported, out)
     if not quiet:
         for note in imported.notes:
             say(note)

@@ -29,7 +29,7 @@ class Replay:
     def run(self) -> int:
         """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
         from .. import _api, show
-        from .._limits import Limits, one_line, read_bytes
+        from ..files import Limits, one_line, read_bytes
         from ._stored import load_same_head, observe_again, read_record
 
         record, run = read_record(self.result)
@@ -74,8 +74,7 @@ def _difference(before: bytes, after: bytes) -> str:
     """How far two results' vertices lie apart, in words."""
     import numpy as np
 
-    from .._limits import Limits
-    from .._npz import parse_npz
+    from ..files import Limits, parse_npz
 
     limits = Limits.from_environment()
     new = parse_npz(after, "the new completions.npz", limits, limit="result_bytes")

@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -49,6 +48,7 @@ class Score(Common):
 
     def run(self) -> int:
         """Read, measure, show, write."""
+        from ..files import write_json
         from ..head import load_head
         from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
         from ..show import Stages
@@ -100,7 +100,7 @@ class Score(Common):
                 "set": facts,
                 "notes": notes,
             }
-            _write(self.out, content)
+            write_json(self.out, content)
         return 0
 
     def _check(self) -> None:
@@ -180,17 +180,3 @@ def _print(folder: Path, values: dict[str, float], card: "dict[str, np.ndarray]"
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """A file that is there whole or not at all."""
-    from ..show._archive import write_json
-
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write_json(aside, content)
-        aside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error}); name another file.") from error
-    finally:
-        aside.unlink(missing_ok=True)

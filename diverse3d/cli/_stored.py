@@ -11,10 +11,8 @@ import numpy as np
 
 from .. import _api
 from .._errors import InputError
-from .._json import read_json
-from .._limits import one_line
-from .._npz import read_npz
 from ..diversify import SAMPLE_TEXT, DiversifyConfig, get_method
+from ..files import one_line, read_json, read_npz
 from ..fit import FitConfig, Weights, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head, residual_of

@@ -91,8 +91,6 @@ class Train(Common):
                     digest = train_components(head, data, ComponentConfig(), config, **options)
                 else:
                     digest = train_head(head, data, meshvae.PRESETS[preset], config, **options).sha256
-        except meshvae.InputError as error:
-            raise InputError(str(error)) from error
         except OSError as error:
             raise InputError(f"{self.out} can't be written ({error.strerror or error}).") from error
         if not self.quiet:
