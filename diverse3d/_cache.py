@@ -35,7 +35,7 @@ def use_compilation_cache() -> None:
     """Have jax keep compiled code between processes, unless it was told where to (or not to) already."""
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.read("jax_compilation_cache_dir") is not None:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = compiled_folder()
     if folder is None:
