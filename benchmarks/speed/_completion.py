@@ -89,14 +89,14 @@ def _closed_form() -> Contestants:
     weighted = tensor(jacobian * weight[:, None])
     # Around zero, so that the prior's right-hand side vanishes.
     target = tensor(weight * (np.asarray(fitted.held_m).reshape(-1) - vertices + jacobian @ np.asarray(start)))
-    root, torch_white = tensor(root), torch.from_numpy(white)
+    torch_root, torch_white = tensor(root), torch.from_numpy(white)
 
     def ours() -> tuple[jax.Array, jax.Array]:
         return jax.block_until_ready(_closed_form_ours(problem, fitted, noise, jnp.asarray(white)))
 
     def theirs(solver: Solver) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
         def call() -> tuple[torch.Tensor, torch.Tensor]:
-            mean, factor = solver(weighted, root, target)
+            mean, factor = solver(weighted, torch_root, target)
             return mean, mean[:, None] + torch.linalg.solve_triangular(factor, torch_white, upper=True)
 
         return call

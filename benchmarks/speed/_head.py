@@ -102,6 +102,7 @@ def loop_contestants(head: HeadModel, usual: UsualHead, matched: MatchedHead) ->
                 loss.backward()
                 with torch.no_grad():
                     for leaf in leaves:
+                        assert leaf.grad is not None
                         leaf -= STEP_SIZE * leaf.grad
                         leaf.grad = None
             return loss.detach(), [leaf.detach() for leaf in leaves]

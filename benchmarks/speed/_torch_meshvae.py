@@ -159,14 +159,14 @@ class MatchedBlock(_Block):
         return self._mixed(self._rows(y) + self.bias[:, None], self._carried(x))
 
     def _carried(self, x: torch.Tensor) -> torch.Tensor:
-        shrinks = self.channel is not None and self.channel.shape[1] < self.channel.shape[0]
-        if shrinks:
-            x = x @ self.channel
+        channel = self.channel
+        if channel is not None and channel.shape[1] < channel.shape[0]:
+            x, channel = x @ channel, None
         if self.pool is not None:
             share = _Place.apply(self.pool.abs()[:, None] + LEAST_SHARE, self.slots, self.places)[..., 0]
             share = share / share.sum(2, keepdim=True).clamp_min(LEAST_SHARE)
             x = self._rows(torch.einsum("nru,nubc->nrbc", share, self._gather(x)))
-        return x if self.channel is None or shrinks else x @ self.channel
+        return x if channel is None else x @ channel
 
 
 class TorchVAE(torch.nn.Module):
@@ -223,7 +223,7 @@ class TorchTraining:
         self.network, self.config = network, config
         self.template, self.faces = tensor(surface.template), _index(surface.faces)
         self.neighbours, self.neighbour_weights = _index(surface.neighbours), tensor(surface.neighbour_weights)
-        self.parameters = list(network.parameters())
+        self.parameters: list[torch.Tensor] = list(network.parameters())
         self.averaged = [parameter.detach().clone() for parameter in self.parameters]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
