@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diverse3d.head.makehuman import HeadMesh
-from diverse3d.surface._picture import vertex_normals
+from diverse3d.surface import host_normals, kabsch
 
 NORMAL_MM, TANGENT_MM = 0.3, 2.5
 """Error of a registered face along its normal, and along the surface, where correspondence slides."""
@@ -42,31 +42,13 @@ def load_scans(folder: Path, name: str, places: Places) -> Scans:
     """A scan model, aligned rigidly on the face."""
     with np.load(folder / f"{name}_on_head.npz") as file:
         mean, modes = file["mean_mm"].astype(np.float64), file["modes_mm"].astype(np.float64)
-    turn, shift = align(mean[places.front], places.mean[places.front])
+    turn, shift = kabsch(mean[places.front], places.mean[places.front])
     return Scans(name, mean @ turn.T + shift, modes @ turn.T)
-
-
-def align(points: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and shift that bring points nearest to a goal (Kabsch)."""
-    centre, middle = points.mean(axis=0), goal.mean(axis=0)
-    u, _, vt = np.linalg.svd((points - centre).T @ (goal - middle))
-    turn = vt.T @ np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
-    return turn, middle - turn @ centre
 
 
 def mirrored(values: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Shapes [..., V, 3] or fields of them, mirrored in x = 0."""
     return values[..., mirror, :] * [-1.0, 1.0, 1.0]
-
-
-def spread_out(points: np.ndarray, count: int) -> np.ndarray:
-    """Indices of `count` points that lie farthest from one another."""
-    chosen = [0]
-    away = np.linalg.norm(points - points[0], axis=1)
-    for _ in range(count - 1):
-        chosen.append(int(away.argmax()))
-        away = np.minimum(away, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return np.array(chosen)
 
 
 def observation_noise(normal: np.ndarray, face: np.ndarray) -> np.ndarray:
@@ -125,11 +107,11 @@ def predict(
     """Samples of a scan model behind the occluders, completed in closed form by a mean [V, 3] and a covariance [3n, 3n]
     of the face vertices `index`."""
     rng = np.random.default_rng(seed)
-    normal = vertex_normals(mean, places.mesh.faces)[index]
+    normal = host_normals(mean, places.mesh.faces)[index]
     prior = covariance + rigid_covariance(mean, index)
     noisy = prior + observation_noise(normal, np.ones(len(index), bool))
     weights = rng.standard_normal((heads, len(truth.modes)))
-    turn, shift = align(truth.mean[places.front], mean[places.front])
+    turn, shift = kabsch(truth.mean[places.front], mean[places.front])
     centred = (truth.mean[index] @ turn.T + shift - mean[index]).reshape(-1)
     shapes = centred + weights @ (truth.modes[:, index] @ turn.T).reshape(len(weights.T), -1)
     result = {}

@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from .._errors import InputError
-from ..fit._align import kabsch
 from ..head import HeadModel, load_head
 from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
 from ..show import Stages
 from ..show._archive import write_json
-from ..surface import facing_camera
+from ..surface import facing_camera, kabsch
 from ._commands import Score
 from ._progress import Reporter, use_compilation_cache
 from ._score_files import Given, read_given, read_head_mesh, read_visible
@@ -91,7 +90,7 @@ def _facing(given: Given, reference: np.ndarray | None, head: HeadModel) -> np.n
     shape = given.vertices.astype(np.float64).mean(0) if reference is None else np.asarray(reference, np.float64)
     if not given.from_photo:
         mean = np.asarray(head.shaped(head.prior_mean), np.float64)
-        turn, shift = kabsch(mean, shape, np.ones(len(mean), bool))
+        turn, shift = kabsch(mean, shape)
         shape = (shape - shift) @ turn
     return facing_camera(jnp.asarray(shape, head.dtype), head.faces)
 

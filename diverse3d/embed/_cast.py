@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt
 
 from .._errors import InputError
 from ..observe import observe_face
-from ..surface._picture import View, look, paint, rotation, vertex_normals
+from ..surface._picture import View, host_normals, look, paint, rotation
 
 UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 """The points of the upper lip's inner line."""
@@ -52,7 +52,7 @@ def cast(mesh: Surface, vertices: np.ndarray, colours: np.ndarray, view: View, i
         points = observe_face(paint(hits, vertices, mesh.faces, colours, view)).landmarks.points_px
     except InputError:
         return places
-    normal = vertex_normals(vertices, mesh.faces)[mesh.faces].mean(axis=1) @ rotation(view)[2]
+    normal = host_normals(vertices, mesh.faces)[mesh.faces].mean(axis=1) @ rotation(view)[2]
     outer = np.arange(468)
     if mesh.upper.any() or mesh.lower.any():
         outer = np.setdiff1d(outer, UPPER_INNER + LOWER_INNER)

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._normals import host_normals
+from ._zbuffer import Hits, zbuffer
+
 
 class View(NamedTuple):
     """Where a picture is taken from: the head is turned (degrees), then seen in perspective."""
@@ -14,13 +17,6 @@ class View(NamedTuple):
     width_m: float = 0.30  # width of what is seen at the distance of `centre_m`
     centre_m: tuple[float, float, float] = (0.0, -0.005, -0.02)
     distance_m: float = 1.0
-
-
-class Hits(NamedTuple):
-    """What each pixel sees: the face (or -1) and the barycentric coordinates there."""
-
-    face: np.ndarray  # int32 [H, W]
-    barycentric: np.ndarray  # float64 [H, W, 3]
 
 
 def rotation(view: View) -> np.ndarray:
@@ -41,48 +37,6 @@ def project(vertices_m: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]
     return np.stack([x, y], axis=1), inverse
 
 
-def rasterise(points_px: np.ndarray, nearness: np.ndarray, faces: np.ndarray, size_px: int) -> Hits:
-    """Which face each pixel centre sees: every pixel of every face's bounding box is tested at once."""
-    corners = points_px[faces]  # [F, 3, 2]
-    low = np.clip(np.ceil(corners.min(axis=1) - 0.5), 0, size_px).astype(np.int64)
-    high = np.clip(np.floor(corners.max(axis=1) - 0.5) + 1, 0, size_px).astype(np.int64)
-    width, height = np.maximum(high - low, 0).T
-    area = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    count = width * height * (area < -1e-9)  # those that face us: y runs down, so they turn clockwise
-    face = np.repeat(np.arange(len(faces)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    x = low[face, 0] + within % width[face]
-    y = low[face, 1] + within // width[face]
-    at = np.stack([x, y], axis=1) + 0.5
-    opposite = [(corners[:, (k + 1) % 3], corners[:, (k + 2) % 3]) for k in range(3)]
-    weight = np.stack([_cross((b - a)[face], at - a[face]) for a, b in opposite], axis=1) / area[face, None]
-    inside = (weight >= -1e-12).all(axis=1)
-    face, x, y, weight = face[inside], x[inside], y[inside], weight[inside]
-    near = (weight * nearness[faces[face]]).sum(axis=1)
-    order = np.argsort(near, kind="stable")  # the nearest is written last
-    hits = Hits(np.full((size_px, size_px), -1, np.int32), np.zeros((size_px, size_px, 3)))
-    flat = (y * size_px + x)[order]
-    hits.face.reshape(-1)[flat] = face[order]
-    # Weights of the picture, not of space: over a face of a few millimetres the difference is nothing.
-    hits.barycentric.reshape(-1, 3)[flat] = weight[order]
-    return hits
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals [V, 3]."""
-    corners = vertices[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    corner = faces.T.ravel()
-    total = np.stack(
-        [np.bincount(corner, np.tile(normal[:, axis], 3), minlength=len(vertices)) for axis in range(3)], axis=1
-    )
-    return total / np.linalg.norm(total, axis=1, keepdims=True).clip(1e-12)
-
-
 def render(
     vertices_m: np.ndarray,
     faces: np.ndarray,
@@ -101,7 +55,8 @@ def render(
 def look(vertices_m: np.ndarray, faces: np.ndarray, view: View, oversampling: int = 2) -> Hits:
     """What each pixel of the view sees, `oversampling` times finer than its picture."""
     fine = view._replace(size_px=view.size_px * oversampling)
-    return rasterise(*project(vertices_m, fine), faces, fine.size_px)
+    # Weights of the picture, not of space: over a face of a few millimetres the difference is nothing.
+    return zbuffer(*project(vertices_m, fine), faces, fine.size_px, solid=len(faces))
 
 
 def paint(
@@ -119,7 +74,7 @@ def paint(
     oversampling = len(hits.face) // view.size_px
     seen = hits.face >= 0
     corner, weight = faces[hits.face[seen]], hits.barycentric[seen][..., None]
-    normal = ((vertex_normals(vertices_m, faces) @ rotation(view).T)[corner] * weight).sum(axis=1)
+    normal = ((host_normals(vertices_m, faces) @ rotation(view).T)[corner] * weight).sum(axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-12)
     albedo = ((colours[corner] / 255.0) ** 2.2 * weight).sum(axis=1)
     picture = np.broadcast_to(np.array(background) ** 2.2, (*seen.shape, 3)).copy()

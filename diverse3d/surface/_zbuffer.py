@@ -1,23 +1,20 @@
-"""The same z-buffer as `diverse3d.raster`, on the host: nothing to compile, and faster on one core.
-
-Scenes have a new mesh each, and need neither gradients nor an accelerator.
-"""
+"""The same raster as `rasterise`, on the host: nothing to compile for a mesh or a picture of a new size."""
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float, Int, Int32
 
 
 class Hits(NamedTuple):
     """What the pixels see."""
 
-    triangle: Int32[np.ndarray, "h w"]
+    face: Int32[np.ndarray, "h w"]
     """Triangle, -1 for none."""
-    nearness: Float32[np.ndarray, "h w"]
+    nearness: Float[np.ndarray, "h w"]
     """The nearest triangle's nearness there, -inf for none."""
-    barycentric: Float32[np.ndarray, "h w 3"]
-    """Weights of its corners; zero where there is none."""
+    barycentric: Float[np.ndarray, "h w 3"]
+    """Weights of its corners in the picture; zero where there is none."""
 
 
 def zbuffer(
@@ -28,12 +25,13 @@ def zbuffer(
     *,
     solid: int = 0,
 ) -> Hits:
-    """Nearest triangle at every pixel centre of a square picture; larger `nearness` is nearer.
+    """Nearest triangle at every pixel centre of a square picture, in the precision of `points_px`.
 
-    The first `solid` triangles are of closed surfaces, counter-clockwise seen from outside: those that face away are
-    left out.
+    x runs right, y down, pixel centres lie at +0.5; larger `nearness` is nearer. The first `solid` triangles are of
+    closed surfaces, counter-clockwise seen from outside: those that face away are left out.
     """
-    points, near = points_px.astype(np.float32), nearness.astype(np.float32)
+    points, near = points_px, nearness.astype(points_px.dtype)
+    hair = 1e-5 if points.dtype == np.float32 else 1e-12  # closes cracks between neighbours
     a, b, c = (points[faces[:, k]] for k in range(3))
     first, second = b - a, c - a
     area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
@@ -48,26 +46,26 @@ def zbuffer(
     inverse = 1.0 / area[some, None]
     to_second = np.stack([second[some, 1], -second[some, 0]], 1) * inverse
     to_third = np.stack([-first[some, 1], first[some, 0]], 1) * inverse
-    start = (low + 0.5 - a[some]).astype(np.float32)
+    start = (low + 0.5 - a[some]).astype(points.dtype)
 
     which = np.repeat(np.arange(len(some), dtype=np.int32), count)
     within = np.arange(len(which), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
     row, column = np.divmod(within, columns[which])
-    dx, dy = start[which, 0] + column.astype(np.float32), start[which, 1] + row.astype(np.float32)
+    dx, dy = start[which, 0] + column.astype(points.dtype), start[which, 1] + row.astype(points.dtype)
     u = dx * to_second[which, 0] + dy * to_second[which, 1]
     v = dx * to_third[which, 0] + dy * to_third[which, 1]
-    inside = np.flatnonzero((u >= -1e-5) & (v >= -1e-5) & (u + v <= 1 + 1e-5))
+    inside = np.flatnonzero((u >= -hair) & (v >= -hair) & (u + v <= 1 + hair))
     which, u, v = which[inside], u[inside], v[inside]
     pixel = (low[which, 1] + row[inside]) * side + low[which, 0] + column[inside]
     triangle = some[which]
     n = near[faces]
     depth = n[triangle, 0] * (1 - u - v) + n[triangle, 1] * u + n[triangle, 2] * v
 
-    nearest = np.full(side * side, -np.inf, np.float32)
+    nearest = np.full(side * side, -np.inf, points.dtype)
     np.maximum.at(nearest, pixel, depth)
     won = np.flatnonzero(depth == nearest[pixel])  # in the order of triangles: of equals, the last is written
     seen = np.full(side * side, -1, np.int32)
-    weight = np.zeros((side * side, 3), np.float32)
+    weight = np.zeros((side * side, 3), points.dtype)
     seen[pixel[won]] = triangle[won]
     weight[pixel[won]] = np.stack([1 - u[won] - v[won], u[won], v[won]], 1)
     return Hits(seen.reshape(side, side), nearest.reshape(side, side), weight.reshape(side, side, 3))
