@@ -49,7 +49,7 @@ def look(
     """
     place, near = _project(camera, jnp.asarray(_padded(points_m.astype(np.float32), 0.0)))
     place, near = np.asarray(place)[: len(points_m)], np.asarray(near)[: len(points_m)]
-    hits = zbuffer(place, near, faces, side, solid=solid)
+    hits = zbuffer(place, near, faces, height=side, width=side, solid=solid)
     pixels = np.flatnonzero(hits.face.reshape(-1) >= 0)
     weight = hits.barycentric.reshape(-1, 3)
     inside = weight[pixels] * near[faces[hits.face.reshape(-1)[pixels]]]
@@ -119,7 +119,7 @@ def lit_share(
     low, high = seen[:, :2].min(0), seen[:, :2].max(0)
     scale = (_SHADOW_SIDE_PX - 8) / float((high - low).max())
     place = (seen[:, :2] - low) * scale + 4
-    depth = zbuffer(place.astype(np.float32), seen[:, 2], faces, _SHADOW_SIDE_PX).nearness
+    depth = zbuffer(place.astype(np.float32), seen[:, 2], faces, height=_SHADOW_SIDE_PX, width=_SHADOW_SIDE_PX).nearness
     column, row = np.floor(place).astype(int).T
     facing = normals @ light.direction
     slope = np.sqrt(np.clip(1 - facing**2, 0, 1)) / np.clip(facing, 0.15, 1)
@@ -150,7 +150,9 @@ def _openness(points: bytes, faces: bytes) -> Float32[np.ndarray, " V"]:
         low = seen[:, :2].min(0)
         scale = (_OPEN_SIDE_PX - 4) / float((seen[:, :2].max(0) - low).max())
         place = (seen[:, :2] - low) * scale + 2
-        depth = zbuffer(place.astype(np.float32), seen[:, 2], triangles, _OPEN_SIDE_PX).nearness
+        depth = zbuffer(
+            place.astype(np.float32), seen[:, 2], triangles, height=_OPEN_SIDE_PX, width=_OPEN_SIDE_PX
+        ).nearness
         column, row = np.floor(place).astype(int).T
         facing = np.clip(normals @ direction, 0, 1)
         slope = np.sqrt(1 - facing**2) / facing.clip(0.15)

@@ -199,7 +199,7 @@ def test_zbuffer_equals_the_rasteriser(head, rng):
         jnp.asarray(points, jnp.float32), jnp.asarray(near, jnp.float32), head.faces, height=128, width=128
     )  # fmt: skip
     for solid in (0, len(faces)):
-        fast = zbuffer(points, near, faces, 128, solid=solid)
+        fast = zbuffer(points, near, faces, height=128, width=128, solid=solid)
         same = fast.face == np.asarray(slow.face)
         assert same.mean() > 0.995
         np.testing.assert_allclose(fast.nearness[same], np.asarray(slow.nearness)[same], atol=1e-6)

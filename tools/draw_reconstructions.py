@@ -12,7 +12,7 @@ from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import occluded_vertices
 from diverse3d.show._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
-from diverse3d.show._render import View, frame_of, render_row
+from diverse3d.show._render import View, frame_of, render_views
 from diverse3d.show._sheet import font
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +40,9 @@ def main() -> None:
         off_mm = 1e3 * np.linalg.norm(made - truth, axis=1)
         frame = frame_of(truth, aspect=WIDTH / HEIGHT)
         size = {"height": HEIGHT, "width": WIDTH, "frame": frame}
-        hole = render_row([View(truth, YAW)], faces[visible[faces].all(axis=1)], **size)
+        hole = render_views([View(truth, YAW)], faces[visible[faces].all(axis=1)], **size)
         others = [View(made, YAW), View(truth, YAW), View(made, YAW, uncertainty_colours(off_mm))]
-        strip = Image.fromarray(np.concatenate([hole, render_row(others, faces, **size)], axis=1))
+        strip = Image.fromarray(np.concatenate([*hole, *render_views(others, faces, **size)], axis=1))
         row = Image.new("RGB", (MARGIN + strip.width, HEIGHT), "white")
         row.paste(strip, (MARGIN, 0))
         words = (region, f"hidden {np.sqrt((off_mm[~visible] ** 2).mean()):.1f} mm",

@@ -21,6 +21,7 @@ from ._raster import rasterise as rasterise
 from ._raster import reweighed as reweighed
 from ._rotation import kabsch as kabsch
 from ._rotation import rotation_matrix as rotation_matrix
+from ._srgb import decode_srgb as decode_srgb
 from ._srgb import linear_from_srgb as linear_from_srgb
 from ._srgb import srgb_from_linear as srgb_from_linear
 from ._unwrap import unwrap as unwrap

@@ -56,7 +56,8 @@ def look(vertices_m: np.ndarray, faces: np.ndarray, view: View, oversampling: in
     """What each pixel of the view sees, `oversampling` times finer than its picture."""
     fine = view._replace(size_px=view.size_px * oversampling)
     # Weights of the picture, not of space: over a face of a few millimetres the difference is nothing.
-    return zbuffer(*project(vertices_m, fine), faces, fine.size_px, solid=len(faces))
+    side = fine.size_px
+    return zbuffer(*project(vertices_m, fine), faces, height=side, width=side, solid=len(faces))
 
 
 def paint(
