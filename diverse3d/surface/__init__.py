@@ -15,6 +15,7 @@ from ._light import harmonics as harmonics
 from ._light import shade as shade
 from ._normals import host_normals as host_normals
 from ._normals import vertex_normals as vertex_normals
+from ._portrait import Portrait as Portrait
 from ._raster import Fragments as Fragments
 from ._raster import interpolate as interpolate
 from ._raster import rasterise as rasterise
