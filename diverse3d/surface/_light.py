@@ -1,4 +1,4 @@
-"""Lambertian light as nine spherical harmonics (papers/004 §2.1; papers/001 eq. 11)."""
+"""Lambertian light as nine spherical harmonics (Ramamoorthi and Hanrahan 2001; Zhao and Qi 2021, equation 11)."""
 
 from typing import TypeVar
 
