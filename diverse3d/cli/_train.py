@@ -54,12 +54,10 @@ class Train(Common):
         """Train; a run that is stopped goes on with --resume, bit for bit as if it had not been."""
         import meshvae
 
-        from .._cache import use_compilation_cache
         from ..diversify import ComponentConfig
         from ..head import load_head
         from ..learn import folder_data, head_data, population_data, train_components, train_head
 
-        use_compilation_cache()
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; name a folder.")
         if (self.out / "weights.safetensors").exists() and not self.resume:
