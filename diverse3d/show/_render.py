@@ -79,7 +79,8 @@ def render_views(
         angle = np.radians(view.yaw_degrees)
         (x, y, z), c, s = (np.asarray(view.vertices_m, np.float64) - frame.centre_m).T, np.cos(angle), np.sin(angle)
         points = np.stack([width / 2 + scale * (c * x + s * z), height / 2 - scale * y, scale * (c * z - s * x)], 1)
-        return render_over(white, points, faces, CLAY[None] if view.colours is None else view.colours)
+        colours = np.broadcast_to(CLAY, points.shape) if view.colours is None else view.colours
+        return render_over(white, points, faces, colours)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(draw, views)))
@@ -89,7 +90,7 @@ def render_over(
     picture: UInt8[np.ndarray, "H W 3"],
     points_px: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
-    colours: UInt8[np.ndarray, "#V 3"],
+    colours: UInt8[np.ndarray, "V 3"],
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A shaded mesh drawn over a picture, sRGB; points in its pixels: x right, y down, z towards the camera.
 
