@@ -42,7 +42,7 @@ def load_scans(folder: Path, name: str, places: Places) -> Scans:
     """A scan model, aligned rigidly on the face."""
     with np.load(folder / f"{name}_on_head.npz") as file:
         mean, modes = file["mean_mm"].astype(np.float64), file["modes_mm"].astype(np.float64)
-    turn, shift = kabsch(mean[places.front], places.mean[places.front])
+    turn, shift = kabsch(mean, places.mean, places.front)
     return Scans(name, mean @ turn.T + shift, modes @ turn.T)
 
 
@@ -111,7 +111,7 @@ def predict(
     prior = covariance + rigid_covariance(mean, index)
     noisy = prior + observation_noise(normal, np.ones(len(index), bool))
     weights = rng.standard_normal((heads, len(truth.modes)))
-    turn, shift = kabsch(truth.mean[places.front], mean[places.front])
+    turn, shift = kabsch(truth.mean, mean, places.front)
     centred = (truth.mean[index] @ turn.T + shift - mean[index]).reshape(-1)
     shapes = centred + weights @ (truth.modes[:, index] @ turn.T).reshape(len(weights.T), -1)
     result = {}
