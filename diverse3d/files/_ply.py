@@ -94,17 +94,18 @@ def _check(elements: list[_Element]) -> None:
 
 
 def _text(lines: Iterator[bytes], elements: list[_Element], polygons: Polygons) -> Mesh:
-    kept: dict[str, array] = {}
+    kept: dict[str, array[float]] = {}
     for element in elements:
         names = [column.name for column in element.properties]
         if element.name == "vertex":
             kept = {name: array("d") for name in _kept(names)}
+            places = [(names.index(name), values) for name, values in kept.items()]
         for _ in range(element.rows):
             words = next(lines, b"").split()
             if element.name == "vertex":
-                values = row_of_numbers(words, len(names))
-                for name, column in kept.items():
-                    column.append(values[names.index(name)])
+                row = row_of_numbers(words, len(names))
+                for place, values in places:
+                    values.append(row[place])
             else:
                 _text_row(words, element, polygons)
     return _mesh({name: np.array(values) for name, values in kept.items()}, polygons)
