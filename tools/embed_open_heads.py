@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from diverse3d.embed import Shown, drawn_heads, find_landmarks, surface_of
+from diverse3d.files import read_safetensors
 from diverse3d.head import load_head, triangles_sha256, view_centre
 
 from .embed_landmarks import TABLE, TONES, rows
@@ -25,11 +26,8 @@ def main() -> None:
     parser.add_argument("head", type=Path, help="head file with 68 landmarks, regions and colours")
     parser.add_argument("--heads", type=int, default=8)
     options = parser.parse_args()
-    from safetensors import safe_open
-
-    with safe_open(options.head, "np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        names = (file.metadata() or {}).get("expression_names", "").split(", ")
+    arrays, texts, _ = read_safetensors(options.head)
+    names = texts.get("expression_names", "").split(", ")
     opening = None
     if OPENING[options.name] is not None:
         word, amount = OPENING[options.name]

@@ -22,7 +22,9 @@ from ._npz import npz_bytes as npz_bytes
 from ._npz import parse_npz as parse_npz
 from ._npz import read_npy as read_npy
 from ._npz import read_npz as read_npz
-from ._safetensors import parse_safetensors as parse_safetensors
+from ._safetensors import Tensors as Tensors
+from ._safetensors import read_safetensors as read_safetensors
+from ._safetensors import read_safetensors_texts as read_safetensors_texts
 from ._safetensors import write_safetensors as write_safetensors
 from ._units import UNITS_M as UNITS_M
 from ._units import unit_by_size as unit_by_size
