@@ -8,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from diverse3d.embed import Shown, drawn_heads, find_landmarks, surface_of
@@ -40,7 +41,7 @@ def main() -> None:
         bright = (mesh.colours.max(axis=1) > 225)[:, None]
         colours = np.where(bright, mesh.colours, mesh.colours * TONES[i % len(TONES)]).astype(np.uint8)
         shown.append(Shown(vertices, colours, opening))
-    points = np.asarray(load_head(options.head).landmarks68(arrays["template"]))
+    points = np.asarray(load_head(options.head).landmarks68(jnp.asarray(arrays["template"])))
     found = find_landmarks(mesh, shown, centre_m=view_centre(points), progress=lambda text: print(text, flush=True))
     dense = [[int(i), *row] for i, row in zip(found.points, rows(found.corners, found.weights), strict=True)]
     text = ",\n".join(json.dumps(row) for row in dense), ",\n".join(json.dumps(row) for row in rows(*found.ibug68))
