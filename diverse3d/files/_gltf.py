@@ -114,7 +114,7 @@ class _Scene:
             if mode not in _TRIANGLES or "POSITION" not in attributes:
                 continue
             position = attributes["POSITION"]
-            count = _whole(self._item("accessors", position), "count")
+            count = len(self._table(position, 3))
             if position not in added:
                 added[position] = self._count
                 self._count += count
