@@ -21,7 +21,7 @@ from .._errors import InputError
 from .._limits import Limits, read_bytes
 from .._safetensors import parse_safetensors
 from ..head import HeadModel
-from ._gaussian import N_RIGID
+from ._posterior import N_RIGID
 
 FORMAT = "diverse3d components 2"
 _LOG_VARIANCE_BOUND = 6.0
