@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from diverse3d.head import load_head
-from diverse3d.light import STUDIO_LIGHT, shade
-from diverse3d.raster import interpolate, rasterise, vertex_normals
+from diverse3d.surface import STUDIO_LIGHT, interpolate, rasterise, shade, vertex_normals
 
 if TYPE_CHECKING:
     from .speed import Contestants

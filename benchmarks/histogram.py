@@ -13,7 +13,7 @@ from diverse3d.experiments._plots import drawing, style
 from diverse3d.fit import fit, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.observe import observe_photo
-from diverse3d.scenes import OCCLUDERS, scenes
+from scenes import OCCLUDERS, scenes
 
 from ._backgrounds import shipped_photos
 from ._metric import Metric

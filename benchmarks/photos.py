@@ -14,8 +14,8 @@ from diverse3d import InputError
 from diverse3d.fit import Fit, FitProblem, crop_face, fit, prepare, render_face
 from diverse3d.head import HeadModel, load_head
 from diverse3d.observe import Observation, observe_photo, with_mask
-from diverse3d.scenes import OCCLUDERS, Scene, scenes
 from diverse3d.segment import FoundOccluder, find_occluder
+from scenes import OCCLUDERS, Scene, scenes
 
 from ._backgrounds import shipped_photos
 from ._metric import Metric

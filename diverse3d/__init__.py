@@ -14,8 +14,6 @@ from ._api import interpolate as interpolate
 from ._api import observe_photo as observe_photo
 from ._errors import InputError as InputError
 from ._optimise import RESULT_TEXT as RESULT_TEXT
-from .camera import Perspective as Perspective
-from .camera import WeakPerspective as WeakPerspective
 from .diversify import METHODS as METHODS
 from .diversify import SAMPLE_TEXT as SAMPLE_TEXT
 from .diversify import Completions as Completions
@@ -33,6 +31,8 @@ from .metrics import UNITS as UNITS
 from .observe import REGIONS as REGIONS
 from .observe import Observation as Observation
 from .observe import observe_mesh as observe_mesh
+from .surface import Perspective as Perspective
+from .surface import WeakPerspective as WeakPerspective
 
 __version__ = "0.1.0"
 

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from diverse3d._errors import InputError
 from diverse3d.head import Albedo, head_from_arrays, load_head
 from diverse3d.head import _file as head_file
-from diverse3d.head.build import build_albedo
+from diverse3d.head.makehuman import build_albedo
 from diverse3d.show._colour import linear_from_srgb, srgb_from_linear
 
 

@@ -4,15 +4,12 @@ The head's calibration was measured on these very models, so this is no cross-va
 --check` is one): it says that mean, modes, morphs and residual came together in the head file as they were measured.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from diverse3d.head._file import head_arrays, load_head
+from tools import _scans
 
-TOOLS = Path(__file__).parents[1] / "tools"
 VERTICES = 421
 MODELS = ("flame", "ict")
 LARGEST_RMS_MM = {"below the nose": 3.3, "nose": 1.8, "glasses": 1.6, "left half": 2.6}
@@ -28,11 +25,6 @@ def scans(shared):
     people = shared / "people"
     if not people.is_dir():
         pytest.skip(f"statistics of scans are not there ({people})")
-    sys.path.insert(0, str(TOOLS))
-    try:
-        import _scans
-    finally:
-        sys.path.remove(str(TOOLS))
     return _scans, people
 
 
@@ -41,7 +33,7 @@ def setting(scans):
     """Where on the head one is; which vertices are compared; the head's covariance of them in mm²."""
     from scipy.spatial import cKDTree
 
-    from diverse3d.head.build._mesh import HeadMesh
+    from diverse3d.head.makehuman import HeadMesh
 
     tool, people = scans
     table, head = head_arrays(), load_head()

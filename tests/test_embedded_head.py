@@ -12,10 +12,9 @@ from scipy.spatial import cKDTree
 
 import diverse3d
 from diverse3d._errors import InputError
-from diverse3d.head import load_head
+from diverse3d.head import _bases, load_head
 from diverse3d.head._residual import Fields, carried
-from diverse3d.head.build import (
-    _bases,
+from diverse3d.head.makehuman import (
     _calibration,
     _expressions,
     _identities,

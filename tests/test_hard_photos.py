@@ -8,9 +8,9 @@ from PIL import Image
 import diverse3d as d3
 from diverse3d.head.population import split
 from diverse3d.observe import read_photo
-from diverse3d.scenes import _draw, draw_scene
-from diverse3d.scenes._setting import Pose
 from diverse3d.show import warnings_of
+from scenes import _draw, draw_scene
+from scenes._setting import Pose
 
 pytestmark = pytest.mark.usefixtures("single_precision")
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from helpers import check_derivatives, rotation_about
 
-from diverse3d.camera import WeakPerspective
-from diverse3d.light import STUDIO_LIGHT, harmonics, shade
+from diverse3d.surface import STUDIO_LIGHT, WeakPerspective, harmonics, shade
 
 LAMBERT = np.array([1, *[2 / 3] * 3, *[1 / 4] * 5])
 

@@ -1,6 +1,5 @@
 """Heads of the population measure like people, and docs/people.md says what they measure."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +7,15 @@ import pytest
 
 from diverse3d.head import load_head
 from diverse3d.head.population import split
+from tools import measure_people
 
 ROOT = Path(__file__).parents[1]
 COUNT = 256
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location("measure_people", ROOT / "tools" / "measure_people.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def tool():
-    return load_tool()
+    return measure_people
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 from helpers import as_float32, check_derivatives
 
 from diverse3d._optimise import BUDGET_USED
-from diverse3d.camera import WeakPerspective
 from diverse3d.fit import FitConfig, Weights, crop_face, prepare
 from diverse3d.fit._costs import PhotoTarget
 from diverse3d.fit._crop import CROP_PX, Crop, blurred, cut, sample, tone
@@ -28,6 +27,7 @@ from diverse3d.fit._state import start
 from diverse3d.head import SurfacePoints
 from diverse3d.observe import Photo
 from diverse3d.show._colour import linear_from_srgb
+from diverse3d.surface import WeakPerspective
 
 
 @pytest.fixture

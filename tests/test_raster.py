@@ -7,7 +7,8 @@ import pytest
 import trimesh
 from helpers import as_float32, check_derivatives, ellipsoid, rotation_about
 
-from diverse3d.raster import MOST_PAIRS, _nearest, facing_camera, interpolate, rasterise, reweighed, vertex_normals
+from diverse3d.surface import facing_camera, interpolate, rasterise, reweighed, vertex_normals
+from diverse3d.surface._raster import MOST_PAIRS, _nearest
 
 
 def brute_force(points, nearness, faces, height, width):
@@ -247,7 +248,7 @@ def test_a_compiled_function_draws_and_derives_several_at_once(turned_torus, rng
 
 
 def test_colours_have_derivatives_through_light_and_normals(turned_torus, rng):
-    from diverse3d.light import shade
+    from diverse3d.surface import shade
 
     points, nearness, faces = turned_torus
     seen = rasterise(points, nearness, faces, height=32, width=32)

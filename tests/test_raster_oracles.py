@@ -9,7 +9,7 @@ from embreex.rtcore_scene import EmbreeScene
 from helpers import rotation_about
 
 from diverse3d.head import load_head
-from diverse3d.raster import rasterise
+from diverse3d.surface import rasterise
 
 SIDE = 224
 POSES = [(yaw, 15 * (i % 3 - 1)) for i, yaw in enumerate(np.linspace(-90, 90, 20))]

@@ -7,7 +7,7 @@ import pytest
 from helpers import check_derivatives
 from scipy.spatial.transform import Rotation
 
-from diverse3d.head import rotation_matrix
+from diverse3d.surface import rotation_matrix
 
 AXIS = np.array([0.48, -0.6, 0.64])
 # Zero; both sides of where the series takes over (t² = 1e-5, or 1e-2 in single precision); π and beyond.

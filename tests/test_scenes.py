@@ -9,17 +9,16 @@ import pytest
 from helpers import check_derivatives
 
 from diverse3d._errors import InputError
-from diverse3d.camera import Perspective, WeakPerspective
 from diverse3d.fit import FitConfig, Weights, fit
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import observe_photo
-from diverse3d.raster import rasterise
-from diverse3d.scenes import OCCLUDERS, SIDE_PX, WORN, draw_scene, put_on, scenes
-from diverse3d.scenes._buffers import look, openness
-from diverse3d.scenes._mesh import ball, curve, normals_of, open_edge, sheet, tube
-from diverse3d.scenes._setting import LIMITS_DEG, draw_light
-from diverse3d.scenes._zbuffer import zbuffer
+from diverse3d.surface import rasterise
+from scenes import OCCLUDERS, SIDE_PX, WORN, draw_scene, put_on, scenes
+from scenes._buffers import look, openness
+from scenes._mesh import ball, curve, normals_of, open_edge, sheet, tube
+from scenes._setting import LIMITS_DEG, draw_light
+from scenes._zbuffer import zbuffer
 
 EYES, MOUTH, CHIN = list(range(36, 48)), list(range(48, 68)), 8
 
@@ -41,8 +40,8 @@ def drawn(head):
 
 
 def _turn(key):
-    from diverse3d.scenes._noise import stream
-    from diverse3d.scenes._setting import draw_pose
+    from scenes._noise import stream
+    from scenes._setting import draw_pose
 
     return tuple(draw_pose(stream(key, "setting")))
 
@@ -146,8 +145,8 @@ def test_nothing_visible_lies_under_an_occluder(drawn):
 
 
 def test_worn_things_lie_before_the_head(head, rng):
-    from diverse3d.scenes._envelope import Envelope
-    from diverse3d.scenes._wear import draw_glasses, draw_surgical_mask
+    from scenes._envelope import Envelope
+    from scenes._wear import draw_glasses, draw_surgical_mask
 
     truth = np.asarray(split("validation", 4).vertices, np.float64)[3]
     marks = np.asarray(head.landmarks68(jnp.asarray(truth, head.dtype)), np.float64)
@@ -173,7 +172,7 @@ def test_unknown_names_are_refused(head, tiny_head):
 
 
 def test_light_is_never_negative_and_varies(rng):
-    from diverse3d.light import harmonics
+    from diverse3d.surface import harmonics
 
     direction = rng.normal(size=(500, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

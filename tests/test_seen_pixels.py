@@ -10,8 +10,6 @@ import pytest
 from helpers import as_float32, check_derivatives, rotation_about
 
 from diverse3d._optimise import CONVERGED
-from diverse3d._srgb import srgb_from_linear
-from diverse3d.camera import WeakPerspective
 from diverse3d.diversify import METHODS, DiversifyConfig, complete
 from diverse3d.diversify._algorithm2 import algorithm2_loss
 from diverse3d.fit import Fit, FitReport, canonical, crop_face, prepare, render_face, seen_pixels
@@ -27,6 +25,7 @@ from diverse3d.fit._pixels import (
 )
 from diverse3d.fit._state import start
 from diverse3d.observe import Observation, Photo, observe_mesh
+from diverse3d.surface import WeakPerspective, srgb_from_linear
 
 SIDE, CENTRE, SCALE = 260, 130.0, 700.0
 

@@ -13,17 +13,14 @@ from scipy.ndimage import map_coordinates
 from test_show import glb_array
 
 from diverse3d._errors import InputError
-from diverse3d.camera import WeakPerspective
 from diverse3d.fit import Appearance, Fit, FitReport
 from diverse3d.fit._state import start
 from diverse3d.head import load_head
-from diverse3d.light import STUDIO_LIGHT, harmonics
 from diverse3d.observe import Photo, observe_mesh
-from diverse3d.raster import facing_camera, rasterise, vertex_normals
 from diverse3d.show import _texture as texture
 from diverse3d.show._colour import linear_from_srgb, srgb_from_linear
 from diverse3d.show._glb import Skin, glb_bytes
-from diverse3d.show._unwrap import unwrap
+from diverse3d.surface import STUDIO_LIGHT, WeakPerspective, facing_camera, harmonics, rasterise, unwrap, vertex_normals
 
 SIDE = 480
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diverse3d._picture import vertex_normals
-from diverse3d.head.build._mesh import HeadMesh
+from diverse3d.head.makehuman import HeadMesh
+from diverse3d.surface._picture import vertex_normals
 
 NORMAL_MM, TANGENT_MM = 0.3, 2.5
 """Error of a registered face along its normal, and along the surface, where correspondence slides."""

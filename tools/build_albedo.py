@@ -1,9 +1,9 @@
-"""Build the embedded head's albedo, which needs nothing but the head: `python tools/build_albedo.py [--out FILE]`."""
+"""Build the embedded head's albedo, which needs nothing but the head: `python -m tools.build_albedo [--out FILE]`."""
 
 import argparse
 from pathlib import Path
 
-from diverse3d.head.build import build_albedo
+from diverse3d.head.makehuman import build_albedo
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
 

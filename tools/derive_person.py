@@ -1,4 +1,4 @@
-"""Derive the person network in the package from mediapipe's: python tools/derive_person.py WHEEL_FOLDER
+"""Derive the person network in the package from mediapipe's: python -m tools.derive_person WHEEL_FOLDER
 
 `selfie_segmentation.tflite` ends in an operator of mediapipe's own (a transposed convolution with a bias), which
 LiteRT's built-in kernels don't know. The same sum is a built-in one with other arguments: only that is exchanged.

@@ -1,6 +1,6 @@
 """A picture for the docs: what was found to hide the bundled photo's face and rendered ones', tinted and outlined.
 
-python tools/draw_occluders.py --out docs/occluders.jpg
+python -m tools.draw_occluders --out docs/occluders.jpg
 """
 
 import argparse
@@ -13,8 +13,8 @@ from PIL import Image
 import diverse3d as d3
 from diverse3d.observe import Photo, observe_photo, paint_occluder
 from diverse3d.observe._landmarks68 import IBUG68_FROM_MEDIAPIPE
-from diverse3d.scenes import WORN, put_on, scenes
 from diverse3d.show._panels import occluder_overlay
+from scenes import WORN, put_on, scenes
 
 REGIONS = (None, "glasses", "face-mask", "mouth", "eyes", "random")
 TILE = 220

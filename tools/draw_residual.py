@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diverse3d._picture import View, render
 from diverse3d.head import load_head
+from diverse3d.surface._picture import View, render
 
 ROOT = Path(__file__).parents[1]
 VIEW = View(yaw=25, size_px=300, width_m=0.33, centre_m=(0.0, -0.008, -0.02))

@@ -1,4 +1,4 @@
-"""Draw a contact sheet of rendered scenes, plain and with their masks: what `diverse3d.scenes` makes."""
+"""Draw a contact sheet of rendered scenes, plain and with their masks: what `scenes` makes."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diverse3d.scenes import OCCLUDERS, Scene, scenes
+from scenes import OCCLUDERS, Scene, scenes
 
 
 def overlaid(scene: Scene) -> np.ndarray:

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from diverse3d.embed import Surface, find_landmarks
-from diverse3d.embed._find import Shown
-from diverse3d.head.build._colours import MOUTH
+from diverse3d.embed import Shown, Surface, find_landmarks
+from diverse3d.head.makehuman import MOUTH
 from diverse3d.head.population import load_population, split
 
 ROOT = Path(__file__).parents[1]

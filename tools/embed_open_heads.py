@@ -9,14 +9,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from embed_landmarks import TABLE, TONES, rows
 
-from diverse3d.embed import find_landmarks
-from diverse3d.embed._find import Shown
-from diverse3d.embed._imported import drawn_heads, surface_of
+from diverse3d.embed import Shown, drawn_heads, find_landmarks, surface_of
 from diverse3d.head import load_head
 from diverse3d.head._anatomy import view_centre
 from diverse3d.head._points68 import triangles_sha256
+
+from .embed_landmarks import TABLE, TONES, rows
 
 OPENING = {"ict": ("jawOpen", 0.35), "gnm": None}
 

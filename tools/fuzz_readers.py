@@ -1,6 +1,6 @@
 """Damaged files for every reader, in great number: each gives a sound result or one clear refusal, in bounded memory.
 
-    python tools/fuzz_readers.py --cases 2500 --seed 0
+    python -m tools.fuzz_readers --cases 2500 --seed 0
 
 Exit code 1, and the file kept in --keep, if a case gives anything else. The tests run a few hundred of the same.
 """

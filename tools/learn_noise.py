@@ -1,4 +1,4 @@
-"""Learn the noise models shipped beside the embedded head: python tools/learn_noise.py
+"""Learn the noise models shipped beside the embedded head: python -m tools.learn_noise
 
 Each setting's errors are those of the observed vertices against the head's own best approximation of the true head,
 over the validation split: `exact` (what the components can't express), `realistic` (plus a simulated fit error of
@@ -20,7 +20,7 @@ from diverse3d.fit._noise import LEARNT_NOISE
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.observe import Observation, Photo, correlated_error, simulate_mesh
-from diverse3d.raster import facing_camera
+from diverse3d.surface import facing_camera
 
 INTEROCULAR_PX = 150.0
 RANKS = {"exact": 24, "realistic": 48, "photo": 24}

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from diverse3d._picture import View, render
 from diverse3d.head.population import split
+from diverse3d.surface._picture import View, render
 
 ROOT = Path(__file__).parents[1]
 FRONT = View(yaw=8, size_px=240, width_m=0.325, centre_m=(0.0, -0.008, -0.02))

@@ -1,7 +1,7 @@
 """Measure heads as people are measured: distances between anatomical landmarks, beside published norms of adults.
 
-    python tools/measure_people.py                    # 2,000 neutral heads of the embedded head's population
-    python tools/measure_people.py --head FILE         # as many of what another head file says of people
+    python -m tools.measure_people                    # 2,000 neutral heads of the embedded head's population
+    python -m tools.measure_people --head FILE         # as many of what another head file says of people
 
 Landmarks are vertices (or points on the surface) found once on the template by geometry around the 68 iBUG landmarks;
 breadths and head length are the largest over a set of vertices, on every head anew. A measure whose region or landmarks

@@ -1,6 +1,6 @@
 """Make everything that depends on the embedded head anew, in order; what is up to date is left.
 
-    python tools/remake.py [--people DIR] [--from STEP] [--until STEP] [--list]
+    python -m tools.remake [--people DIR] [--from STEP] [--until STEP] [--list]
 
 A step runs where what it reads has other bytes than when it last ran through, so a chain that was stopped goes on
 where it stood; training inside a step resumes from its own checkpoints. What ran, and how long, is kept in
@@ -24,6 +24,11 @@ HEAD = f"{ASSETS}/head.safetensors"
 DIVERSE3D = [sys.executable, "-c", "import sys; from diverse3d.cli import main; sys.exit(main())"]
 
 
+def tool(name: str, *options: str) -> list[str]:
+    """Command that runs a tool."""
+    return [sys.executable, "-m", f"tools.{name}", *options]
+
+
 class Step(NamedTuple):
     """One link of the chain."""
 
@@ -35,10 +40,16 @@ class Step(NamedTuple):
 
 def chain(people: Path | None) -> list[Step]:
     """The steps, each after what it needs."""
-    python, built = sys.executable, "build/remake"
-    head = [python, "tools/build_head.py"]
+    built = "build/remake"
+    head = tool("build_head")
     built_head = [HEAD, f"{ASSETS}/population.safetensors"]
-    code = ["diverse3d/head/build", "diverse3d/head/_residual.py", "diverse3d/head/population.py"]
+    code = [
+        "diverse3d/head/makehuman",
+        "diverse3d/head/_bases.py",
+        "diverse3d/head/_palette.py",
+        "diverse3d/head/_residual.py",
+        "diverse3d/head/population.py",
+    ]
     table = f"{ASSETS}/head-calibration.json"
     landmarks = f"{ASSETS}/head-landmarks.json"
     noise = f"{ASSETS}/noise.safetensors"
@@ -49,17 +60,17 @@ def chain(people: Path | None) -> list[Step]:
 
     def card(kind: str, model: str) -> list[str]:
         weights = f"{built}/{model}/weights.safetensors"
-        return [python, "tools/write_cards.py", kind, weights, f"{ASSETS}/{kind}.safetensors", "--hours", "measured"]
+        return tool("write_cards", kind, weights, f"{ASSETS}/{kind}.safetensors", "--hours", "measured")
 
-    calibration = [python, "tools/calibrate_head.py", str(people)]
+    calibration = tool("calibrate_head", str(people))
     steps = [Step("calibration", [calibration], ["tools/calibrate_head.py", "tools/_scans.py"], [table])]
     steps = steps if people else []
     return [
         *steps,
-        Step("landmarks", [head, [python, "tools/embed_landmarks.py"]], [table, *code], [landmarks]),
+        Step("landmarks", [head, tool("embed_landmarks")], [table, *code], [landmarks]),
         Step("head", [head], [table, landmarks, *code], built_head),
-        Step("albedo", [[python, "tools/build_albedo.py"]], [HEAD], [f"{ASSETS}/albedo.safetensors"]),
-        Step("noise", [[python, "tools/learn_noise.py"]], [HEAD, "tools/learn_noise.py"], [noise]),
+        Step("albedo", [tool("build_albedo")], [HEAD], [f"{ASSETS}/albedo.safetensors"]),
+        Step("noise", [tool("learn_noise")], [HEAD, "tools/learn_noise.py"], [noise]),
         Step("masked", [train("masked", 6000), card("masked", "masked")], built_head, [f"{ASSETS}/masked.safetensors"]),
         Step(
             "residual",
@@ -69,20 +80,20 @@ def chain(people: Path | None) -> list[Step]:
         ),
         Step(
             "segment",
-            [[python, "tools/train_segment.py", "--scenes", "600", "--out", f"{ASSETS}/segment.safetensors"]],
+            [tool("train_segment", "--scenes", "600", "--out", f"{ASSETS}/segment.safetensors")],
             [*built_head, f"{ASSETS}/albedo.safetensors", "tools/train_segment.py"],
             [f"{ASSETS}/segment.safetensors"],
         ),
         Step(
             "pictures",
-            [[python, f"tools/{name}.py"] for name in ("make_head_pictures", "draw_reconstructions")],
+            [tool(name) for name in ("make_head_pictures", "draw_reconstructions")],
             [*built_head, f"{ASSETS}/masked.safetensors"],
             ["docs/heads.png", "docs/reconstructions.png"],
         ),
         Step(
             "baseline",
             [
-                [python, "-m", "benchmarks", suite, "--out", f"{built}/{suite}", "--update-baseline"]
+                [sys.executable, "-m", "benchmarks", suite, "--out", f"{built}/{suite}", "--update-baseline"]
                 for suite in ("quality", "fit", "photos", "histogram")
             ],
             [HEAD, noise, *[f"{ASSETS}/{name}.safetensors" for name in ("masked", "residual", "segment")]],

@@ -1,6 +1,6 @@
 """Train the weights that find an occluder in a photo, on rendered scenes of the training split, and write the asset.
 
-    python tools/train_segment.py --out diverse3d/assets/segment.safetensors --scenes 400
+    python -m tools.train_segment --out diverse3d/assets/segment.safetensors --scenes 400
 
 The same numbers give the same bytes on the same machine. Scenes in which no face is detected are left out.
 """
@@ -21,10 +21,10 @@ from diverse3d.fit import FitConfig, FitProblem, prepare
 from diverse3d.fit._crop import cut
 from diverse3d.head import load_head
 from diverse3d.observe import observe_photo
-from diverse3d.scenes import Scene, scenes
 from diverse3d.segment._compare import State, begin, compare, recolour
 from diverse3d.segment._features import Comparison, features, halved
 from diverse3d.segment._network import Segmenter, new_segmenter, segmenter_arrays
+from scenes import Scene, scenes
 
 WIDTHS = (64, 32)
 STEPS, BATCH, RATE = 6000, 4096, 3e-3

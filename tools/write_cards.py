@@ -1,6 +1,6 @@
 """Measure trained weights on the test split and write what was found into their model card, beside how they were made.
 
-python tools/write_cards.py masked OUT/weights.safetensors diverse3d/assets/masked.safetensors --hours 1.3
+python -m tools.write_cards masked OUT/weights.safetensors diverse3d/assets/masked.safetensors --hours 1.3
 """
 
 import argparse

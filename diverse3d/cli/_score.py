@@ -14,9 +14,9 @@ from .._errors import InputError
 from ..fit._align import kabsch
 from ..head import HeadModel, load_head
 from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
-from ..raster import facing_camera
 from ..show import Stages
 from ..show._archive import write_json
+from ..surface import facing_camera
 from ._commands import Score
 from ._progress import Reporter, use_compilation_cache
 from ._score_files import Given, read_given, read_head_mesh, read_visible

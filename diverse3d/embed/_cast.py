@@ -6,8 +6,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from .._errors import InputError
-from .._picture import View, look, paint, rotation, vertex_normals
 from ..observe import observe_face
+from ..surface._picture import View, look, paint, rotation, vertex_normals
 
 UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 """The points of the upper lip's inner line."""

@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from .._errors import InputError
-from .._picture import View, rotation
 from ..observe import IBUG68_FROM_MEDIAPIPE, IBUG68_MIRRORED
+from ..surface._picture import View, rotation
 from ._cast import LEAST_FACING, LOWER_INNER, UPPER_INNER, Surface, cast
 
 VIEWS = (*(View(yaw=yaw) for yaw in (0, -18, 18, -35, 35, -52, 52)), View(pitch=12), View(pitch=-12))

@@ -14,7 +14,7 @@ from .._api import complete
 from ..diversify import METHODS, Completions, DiversifyConfig, Learned, Posterior, choose_posterior
 from ..fit import Fit, FitProblem, fit, prepare
 from ..head import HeadModel
-from ..raster import facing_camera
+from ..surface import facing_camera
 from ._subjects import Sight, Subject
 
 Knobs = tuple[tuple[str, float], ...]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..camera import WeakPerspective
-from ..head import HeadModel, SurfacePoints, uniform_laplacian
+from ..head import HeadModel, SurfacePoints
 from ..observe import EYE_CLOSURE_PAIRS, MOUTH_CLOSURE_PAIRS
+from ..surface import WeakPerspective, uniform_laplacian
 from ._state import INTEROCULAR_M, Unknowns, camera_at, canonical, rotation_of
 
 

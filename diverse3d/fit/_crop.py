@@ -8,9 +8,8 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from .._srgb import linear_from_srgb
-from ..camera import WeakPerspective
 from ..observe import Photo
+from ..surface import WeakPerspective, linear_from_srgb
 
 CROP_PX = 224
 """Side of the square that the photometric fit works on."""

@@ -11,10 +11,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._errors import InputError
 from .._optimise import Solution
-from ..camera import WeakPerspective
 from ..head import HeadModel, HeadParameters
 from ..observe import Observation, PartialMesh, Photo
-from ..raster import facing_camera
+from ..surface import WeakPerspective, facing_camera
 from ._align import kabsch, rotation_vector
 from ._appearance import Appearance
 from ._config import FitConfig

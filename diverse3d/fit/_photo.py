@@ -5,9 +5,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._errors import InputError
-from ..camera import WeakPerspective
 from ..head import HeadModel, SurfacePoints
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
+from ..surface import WeakPerspective
 from ._align import pose_from_landmarks
 from ._costs import LandmarkHead, PhotoTarget
 

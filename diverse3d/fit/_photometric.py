@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._optimise import Solution, least_squares
-from ..camera import WeakPerspective
 from ..head import SurfacePoints
-from ..raster import Fragments, interpolate, vertex_normals
+from ..surface import Fragments, WeakPerspective, interpolate, vertex_normals
 from ._appearance import Appearance
 from ._config import FitConfig
 from ._costs import (

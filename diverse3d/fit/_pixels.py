@@ -11,10 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..camera import WeakPerspective
 from ..head import Albedo, HeadModel, SurfacePoints
-from ..light import shade
-from ..raster import Fragments, rasterise, vertex_normals
+from ..surface import Fragments, WeakPerspective, rasterise, shade, vertex_normals
 from ._crop import CROP_PX, Crop, sample, tone
 from ._state import Unknowns, canonical
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from ..head import SurfacePoints
 from ..observe import Observation
-from ..raster import vertex_normals
+from ..surface import vertex_normals
 from ._crop import blurred, crop_face
 from ._fit import Fit
 from ._photometric import EVERY, FINEST_PX, ROBUST_SCALE

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..camera import WeakPerspective
-from ..head import HeadModel, HeadParameters, rotation_matrix
+from ..head import HeadModel, HeadParameters
+from ..surface import WeakPerspective, rotation_matrix
 
 RIGID_UNIT = 0.1
 """One unit of the rigid unknowns: 0.1 rad, and 0.1 inter-ocular distances."""

@@ -5,10 +5,8 @@ from ._file import head_from_arrays as head_from_arrays
 from ._file import head_metadata as head_metadata
 from ._file import load_head as load_head
 from ._file import residual_of as residual_of
-from ._graph import uniform_laplacian as uniform_laplacian
 from ._model import HeadModel as HeadModel
 from ._model import HeadParameters as HeadParameters
 from ._model import LocalModel as LocalModel
 from ._model import SurfacePoints as SurfacePoints
 from ._prior import sample_head as sample_head
-from ._rotation import rotation_matrix as rotation_matrix

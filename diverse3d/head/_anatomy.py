@@ -10,7 +10,7 @@ import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from .build._colours import BROW, CHEEK, IRIS, LIMBUS, LIPS, MOUTH, PUPIL, SCLERA, SKIN
+from ._palette import BROW, CHEEK, IRIS, LIMBUS, LIPS, MOUTH, PUPIL, SCLERA, SKIN
 
 _EYES_APART_M = 0.060
 """Between the middles of the embedded head's lids, by which lengths here are scaled."""

@@ -10,7 +10,7 @@ import numpy as np
 from .._errors import InputError
 from ._file import head_arrays, head_from_arrays, load_head
 from ._residual import amplitude, read_residual
-from .build._write import write_tensors
+from .makehuman._write import write_tensors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from ..surface import rotation_matrix
 from ._albedo import Albedo
-from ._rotation import rotation_matrix
 
 
 class HeadParameters(eqx.Module):

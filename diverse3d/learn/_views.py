@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 
 from ..head import HeadModel
 from ..observe import REGIONS, occluded_vertices
-from ..raster import facing_camera
+from ..surface import facing_camera
 
 RANDOM_SHARE = 0.4
 """Share of the views that hide a random region: the only one whose shape differs from view to view."""

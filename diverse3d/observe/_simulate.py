@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 from scipy.sparse.linalg import SuperLU, splu
 
 from .._errors import InputError
-from ..head import HeadModel, uniform_laplacian
-from ..raster import facing_camera
+from ..head import HeadModel
+from ..surface import facing_camera, uniform_laplacian
 from ._mesh import observe_mesh
 from ._observation import Observation
 from ._occluder import inside_outline, occluder_outline

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from .._srgb import linear_from_srgb
-from ..raster import vertex_normals
+from ..surface import linear_from_srgb, vertex_normals
 from ._glb import MATERIAL
 
 STEP_SECONDS = 0.25

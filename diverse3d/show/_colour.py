@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from .._srgb import linear_from_srgb, srgb_from_linear
+from ..surface import linear_from_srgb, srgb_from_linear
 
 UNCERTAINTY_FULL_MM = 6.0
 """Spread at which the colour map ends; the same for every result, so that pictures can be compared."""

@@ -12,8 +12,7 @@ from trimesh.exchange.gltf import export_glb
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from .._srgb import linear_from_srgb
-from ..raster import vertex_normals
+from ..surface import linear_from_srgb, vertex_normals
 
 MATERIAL: dict[str, Any] = {
     "name": "skin",

@@ -5,9 +5,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
-from .._srgb import linear_from_srgb, srgb_from_linear
 from ..fit import Fit
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
+from ..surface import linear_from_srgb, srgb_from_linear
 from ._colour import CLAY
 from ._render import SUPERSAMPLING, Frame, View, render_pixels, render_row, shrink
 

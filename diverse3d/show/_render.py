@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from .._srgb import linear_from_srgb, srgb_from_linear
-from ..light import STUDIO_LIGHT, shade
-from ..raster import Fragments, rasterise, vertex_normals
+from ..surface import STUDIO_LIGHT, Fragments, linear_from_srgb, rasterise, shade, srgb_from_linear, vertex_normals
 from ._colour import CLAY
 
 SUPERSAMPLING = 2

@@ -11,13 +11,10 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import SuperLU, splu
 
 from .._errors import InputError
-from .._srgb import linear_from_srgb, srgb_from_linear
 from ..fit import Appearance, Fit
 from ..head import HeadModel
-from ..light import harmonics
 from ..observe import Photo
-from ..raster import rasterise, vertex_normals
-from ._unwrap import unwrap
+from ..surface import harmonics, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
 
 TEXTURE_PX = 512
 """Width and height of a texture."""

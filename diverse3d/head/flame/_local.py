@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..._errors import InputError
-from ..build._bases import GLOBAL_BEFORE_LOCAL, LOCAL_ORDER, halved, local_bases
+from .._bases import GLOBAL_BEFORE_LOCAL, LOCAL_ORDER, halved, local_bases
 
 MIN_MESHES = 10
 """Fewer registered meshes than these make no local models."""

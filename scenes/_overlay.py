@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
-from .._errors import InputError
-from .._srgb import linear_from_srgb, srgb_from_linear
-from .._suggest import nearest
-from ..camera import Perspective
-from ..fit import Fit
-from ..head import HeadModel
-from ..light import STUDIO_LIGHT, shade
+from diverse3d._errors import InputError
+from diverse3d._suggest import nearest
+from diverse3d.fit import Fit
+from diverse3d.head import HeadModel
+from diverse3d.surface import STUDIO_LIGHT, Perspective, linear_from_srgb, shade, srgb_from_linear
+
 from ._buffers import covered, interpolated, look
 from ._draw import FINER, occluder_parts
 from ._mesh import merged, normals_of

@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Float32
 
-from ..head import HeadModel
+from diverse3d.head import HeadModel
+
 from ._mesh import Paint, Part, curve, normals_of, sheet
 from ._noise import Noise
 

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._srgb import linear_from_srgb
+from ...surface import linear_from_srgb
+from .. import _palette as palette
 from .._file import _read, head_from_arrays
 from .._model import HeadModel
-from . import _colours as palette
+from ._colours import brow, cheek
 from ._write import write_tensors
 
 MELANIN = (0.69, 1.0, 1.12)
@@ -99,10 +100,10 @@ def find_areas(head: HeadModel) -> Areas:
 
     around_mouth = (side < 0.034) & (y > marks[57, 1] - 0.016) & (y < marks[33, 1] - 0.004) & (skin > 0)
     centre = template[left].mean(axis=0)
-    cheeks = palette._cheek(template, centre)[:, None]
+    cheeks = cheek(template, centre)[:, None]
     base = np.array(palette.SKIN) + cheeks * (np.array(palette.CHEEK) - np.array(palette.SKIN, np.float64))
     lips, mouth = _shares(colours, base, (palette.LIPS, palette.MOUTH))
-    brows = palette._brow(template, centre)
+    brows = brow(template, centre)
     brow_y, eye_y, nose_y, mouth_y, chin_y = (
         marks[rows, 1].mean() for rows in ([19, 24], [36, 39, 42, 45], [33], [48, 54], [8])
     )

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
-from .._errors import InputError
-from .._suggest import nearest
-from ..camera import Perspective
-from ..head import HeadModel, load_head, population
+from diverse3d._errors import InputError
+from diverse3d._suggest import nearest
+from diverse3d.head import HeadModel, load_head, population
+from diverse3d.surface import Perspective
+
 from ._draw import Drawing, draw
 
 OCCLUDERS = (

@@ -2,21 +2,18 @@
 
 import numpy as np
 
+from .._palette import BROW, CHEEK, IRIS, LID, LIMBUS, LIPS, MOUTH, PUPIL, SCALP, SCLERA, SKIN
 from ._mesh import HeadMesh
 from ._source import Source
-
-SKIN, CHEEK, LIPS, BROW = (222, 180, 156), (216, 156, 134), (190, 122, 112), (104, 80, 64)
-SCLERA, IRIS, LIMBUS, PUPIL = (236, 232, 228), (104, 78, 52), (70, 52, 38), (18, 14, 14)
-MOUTH, LID, SCALP = (92, 36, 34), (196, 132, 118), (200, 158, 134)
 
 
 def build_colours(source: Source, mesh: HeadMesh, template: np.ndarray) -> np.ndarray:
     """sRGB colours, uint8 [V, 3]."""
     colours = np.tile(np.array(SKIN, np.float64), (len(template), 1))
     centre = template[mesh.left_eye].mean(axis=0)
-    _paint(colours, _cheek(template, centre), CHEEK)
+    _paint(colours, cheek(template, centre), CHEEK)
     _paint(colours, 0.8 * np.clip((template[:, 1] - centre[1] - 0.065) / 0.02, 0, 1), SCALP)
-    _paint(colours, _brow(template, centre), BROW)
+    _paint(colours, brow(template, centre), BROW)
     for name, colour in (("eyelids", LID), ("lips", LIPS), ("inside-mouth", MOUTH)):
         painted = mesh.cut(source.mask(name))
         _paint(colours, np.maximum(painted, painted[mesh.mirror]), colour)
@@ -29,13 +26,13 @@ def _paint(colours: np.ndarray, amount: np.ndarray, colour: tuple[int, int, int]
     colours += np.clip(amount, 0, 1)[:, None] * (np.array(colour) - colours)
 
 
-def _cheek(template: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def cheek(template: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Round, soft spots below the eyes."""
     x, y, z = template.T
     return 0.6 * np.exp(-(((np.abs(x) - 0.038) / 0.018) ** 2 + ((y - centre[1] + 0.045) / 0.018) ** 2)) * (z > 0)
 
 
-def _brow(template: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def brow(template: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Soft strips along the ridge of the brows, rising from the inner end, then falling outwards."""
     aside = np.abs(template[:, 0]) - centre[0]
     middle = centre[1] + 0.0195 - 6.0 * (aside - 0.004) ** 2

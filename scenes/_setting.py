@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..camera import Perspective
-from ..light import harmonics
+from diverse3d.surface import Perspective, harmonics
+
 from ._buffers import Light, lamp_harmonics
 
 LIMITS_DEG = (45.0, 20.0, 15.0)

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from ..raster import facing_camera
+from ._visible import facing_camera
 
 _ROUNDS = 12
 _CORNER = 0.145  # side of the squares in the corners that the disc of radius 1/2 leaves free

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from PIL import Image
 
-from ..camera import Perspective
-from ..light import harmonics, shade
+from diverse3d.surface import Perspective, harmonics, shade
+
 from ._mesh import Mesh, normals_of
 from ._zbuffer import Hits, zbuffer
 

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from .._srgb import linear_from_srgb
-from ..head import HeadModel
-from ..observe import inside_outline
+from diverse3d.head import HeadModel
+from diverse3d.observe import inside_outline
+from diverse3d.surface import linear_from_srgb
+
 from ._hair import HAIRLINE_SPREAD_M, above_hairline
 from ._noise import Noise
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, PRNGKeyArray, UInt8
 
-from ..camera import Perspective
-from ..head import HeadModel
-from ..raster import facing_camera
+from diverse3d.head import HeadModel
+from diverse3d.surface import Perspective, facing_camera
+
 from ._buffers import Light, covered, interpolated, irradiance, lit_share, look, openness
 from ._envelope import Envelope
 from ._hair import draw_body, draw_hair

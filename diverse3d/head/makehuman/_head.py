@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import _bases as bases
 from .._file import head_from_arrays
 from .._residual import carried, residual_fields
 from ..population import Population, population_of, split
-from . import _bases as bases
 from ._calibration import calibrated_mean, identity_rows, read_calibration
 from ._colours import build_colours
 from ._landmarks import landmark_arrays

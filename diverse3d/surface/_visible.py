@@ -1,0 +1,50 @@
+"""Normals, and the one definition of a visible vertex."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ._raster import rasterise
+
+VISIBILITY_SIZE_PX = 384
+"""Side of the square buffer on which visibility is decided."""
+
+
+def vertex_normals(vertices: Float[Array, "V 3"], faces: Int[Array, "F 3"]) -> Float[Array, "V 3"]:
+    """Unit normals, area-weighted over the triangles around each vertex; zero for a vertex without triangles."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    face_normals = jnp.cross(b - a, c - a)
+    total = jnp.zeros_like(vertices)
+    for i in range(3):
+        total = total.at[faces[:, i]].add(face_normals)
+    length = jnp.linalg.norm(total, axis=1, keepdims=True)
+    return total / jnp.where(length > 0, length, jnp.ones_like(length))
+
+
+def facing_camera(
+    vertices_m: Float[Array, "V 3"], faces: Int[Array, "F 3"], *, tolerance_m: float = 2e-3
+) -> Bool[np.ndarray, " V"]:
+    """Vertices that the head itself does not hide from an orthographic camera looking along -z.
+
+    A vertex is seen when its normal faces the camera and nothing lies more than `tolerance_m` in front of it
+    (a z-test on a buffer of `VISIBILITY_SIZE_PX`). This is the one definition of visibility: photos, benchmarks and
+    eyeballs all follow it.
+    """
+    vertices = np.asarray(vertices_m)
+    low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
+    scale = (VISIBILITY_SIZE_PX - 4) / (high - low).max()
+    points = np.stack([vertices[:, 0] - low[0], high[1] - vertices[:, 1]], 1) * scale + 2.0
+    dtype = vertices_m.dtype
+    fragments = rasterise(
+        jnp.asarray(points, dtype),
+        jnp.asarray(vertices[:, 2], dtype),
+        faces,
+        height=VISIBILITY_SIZE_PX,
+        width=VISIBILITY_SIZE_PX,
+    )
+    column, row = np.floor(points).astype(int).T
+    buffer = np.asarray(fragments.nearness)[row, column]
+    normals = np.asarray(vertex_normals(vertices_m, faces))
+    # Across one pixel a slanted surface itself changes depth; allow for that slope, up to a steep limit.
+    slope = np.sqrt(np.clip(1 - normals[:, 2] ** 2, 0, 1)) / np.clip(normals[:, 2], 0.1, 1)
+    return (normals[:, 2] > 0) & (buffer <= vertices[:, 2] + tolerance_m + slope / scale)
