@@ -9,8 +9,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from diverse3d import metrics
-from diverse3d import complete
+from diverse3d import complete, metrics
 from diverse3d.diversify import Learned, choose_posterior
 from diverse3d.fit import fit, prepare
 from diverse3d.head import HeadModel

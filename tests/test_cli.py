@@ -146,7 +146,7 @@ def test_replay_says_identical_or_how_far_apart(made, small_head, capsys, tmp_pa
 
 
 def test_a_record_keeps_what_the_method_settled():
-    for settings in (DiversifyConfig(), DiversifyConfig(pool=7, hold=1.0, contraction=0.5)):
+    for settings in (DiversifyConfig(), DiversifyConfig().replace(pool=7, hold=1.0, contraction=0.5)):
         settled = get_method("hybrid-cover").settle(settings)
         assert _settings(DiversifyConfig(), json.loads(json.dumps(dataclasses.asdict(settled)))) == settled
     for wrong in ({"pool": 1.5}, {"pool": "7"}, {"hold": "1"}, {"k": None}, {"steps": None}):

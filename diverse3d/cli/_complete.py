@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 
-from .. import _api, show
+from .. import _api, diversify, show
 from .._errors import InputError
-from ..diversify import DiversifyConfig, check_weights, default_method, get_method, selected
-from ..diversify._complete import check_count
-from ..fit import FitConfig, check_noise, prepare
+from ..diversify import DiversifyConfig, default_method, get_method, selected
+from ..fit import FitConfig, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head
 from ..observe import MESH_SUFFIXES, Observation, check_region, observe_mesh
@@ -35,12 +34,8 @@ def run_complete(command: Complete) -> int:
         with stages("head"):
             head = load_head(command.head, residual=command.residual)
         name = selected(command.method or default_method(head), command.select)
-        method = get_method(name)
-        check_count(command.n, method.head(head), method, config)
-        if method.weights is not None:
-            check_weights(head, method.weights, command.weights)
-        if command.noise is not None:
-            check_noise(command.noise)
+        own = get_method(name).head(head)
+        diversify.check(name, own, command.n, config, noise=command.noise, weights=command.weights)
         with stages("observe"):
             seen = observe(command, head)
         result = _api.complete(
@@ -111,7 +106,7 @@ def diversify_settings(command: Complete) -> DiversifyConfig:
             raise InputError(f"{name} {value} is out of range; give a positive number.")
     if command.refine < 0:
         raise InputError(f"--refine {command.refine} is out of range; give 0 or more steps.")
-    return DiversifyConfig(
+    return DiversifyConfig().replace(
         k=command.k,
         n_sigma=command.n_sigma,
         pool=command.pool,

@@ -143,7 +143,7 @@ def hidden_distance(fit: Fit, vertices_m: Float[Array, "P V 3"]) -> Float[Array,
 def most_diverse(
     head: HeadModel, fit: Fit, points: Float[Array, "P D"], n: int, config: KernelConfig
 ) -> Int[Array, " n"]:
-    """Indices of `n` points by greedy determinantal selection (kernel of Dey and Boddeti, 2022, over hidden vertices)."""
+    """Indices of `n` points by greedy selection, under the kernel of Dey and Boddeti, 2022, over hidden vertices."""
     distance = hidden_distance(fit, all_vertices(head, points))
     threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
     qualities = quality(jnp.sum(points[:, : head.n_components] ** 2, axis=1), jnp.asarray(threshold, head.dtype))

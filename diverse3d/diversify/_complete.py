@@ -21,7 +21,7 @@ from ..observe import Observation
 from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
 from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
-from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, expect, load_learned
+from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned, wrong_model
 from ._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
 from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
@@ -100,11 +100,15 @@ class Given:
 
 def _masked(given: Given) -> MaskedModel:
     check_visible(np.asarray(given.fit.visible), given.name)
-    return expect(given.learned, MaskedModel, given.name)
+    if not isinstance(given.learned, MaskedModel):
+        raise wrong_model(given.name, given.learned)
+    return given.learned
 
 
 def _residual(given: Given) -> ResidualModel:
-    return expect(given.learned, ResidualModel, given.name)
+    if not isinstance(given.learned, ResidualModel):
+        raise wrong_model(given.name, given.learned)
+    return given.learned
 
 
 SAMPLERS: dict[SamplerName, Callable[[Given], Callable[[], Sampler]]] = {

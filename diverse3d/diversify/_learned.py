@@ -5,7 +5,7 @@ import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, overload
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -196,14 +196,9 @@ def _load(head: HeadModel, kind: Kind, path: Path) -> Learned:
     return MeshResidual(trained.sha256, model, template, scale, residual_scale, coefficient_dual(head))
 
 
-Expected = TypeVar("Expected", bound=Learned)
-
-
-def expect(learned: Learned | None, kind: type[Expected], method: str) -> Expected:
-    """The model, if it is of a kind; else raises `InputError`."""
-    if not isinstance(learned, kind):
-        raise InputError(f"'{method}' needs a {kind.__name__}, and was given a {type(learned).__name__}.")
-    return learned
+def wrong_model(method: str, learned: Learned | None) -> InputError:
+    """What to say of a model of another kind than the method's."""
+    return InputError(f"The method '{method}' can't use a {type(learned).__name__}; give the weights made for it.")
 
 
 def coefficient_dual(head: HeadModel) -> Float[Array, "C K"]:

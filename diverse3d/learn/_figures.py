@@ -44,7 +44,9 @@ def masked_figures(learned: MaskedModel, head: HeadModel, heads_m: Float[np.ndar
     return result
 
 
-def component_figures(learned: ComponentResidual, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]) -> dict[str, Any]:
+def component_figures(
+    learned: ComponentResidual, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]
+) -> dict[str, Any]:
     """Energy score of 16 samples in the hidden part in mm, beside the posterior's, in both settings.
 
     Behind each occluder, paired over heads, with the half-width of the 95 % interval of the difference. The closed form
