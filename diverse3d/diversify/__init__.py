@@ -1,5 +1,14 @@
 """Stage 2: Fit → N completions."""
 
+from .._methods import DEFAULT_METHOD as DEFAULT_METHOD
+from .._methods import METHODS as METHODS
+from .._methods import Algorithm2Config as Algorithm2Config
+from .._methods import DiversifyConfig as DiversifyConfig
+from .._methods import KernelConfig as KernelConfig
+from .._methods import Method as Method
+from .._methods import SamplingConfig as SamplingConfig
+from .._methods import get_method as get_method
+from .._methods import selected as selected
 from . import dpp as dpp
 from ._algorithm2 import Algorithm2 as Algorithm2
 from ._algorithm2 import CoefficientSampler as CoefficientSampler
@@ -31,15 +40,6 @@ from ._learned import coefficient_dual as coefficient_dual
 from ._learned import default_method as default_method
 from ._learned import has_weights as has_weights
 from ._learned import load_learned as load_learned
-from ._methods import DEFAULT_METHOD as DEFAULT_METHOD
-from ._methods import METHODS as METHODS
-from ._methods import Algorithm2Config as Algorithm2Config
-from ._methods import DiversifyConfig as DiversifyConfig
-from ._methods import KernelConfig as KernelConfig
-from ._methods import Method as Method
-from ._methods import SamplingConfig as SamplingConfig
-from ._methods import get_method as get_method
-from ._methods import selected as selected
 from ._posterior import N_RIGID as N_RIGID
 from ._posterior import Kriging as Kriging
 from ._posterior import Posterior as Posterior

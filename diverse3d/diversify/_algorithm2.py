@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from .._methods import Algorithm2Config, KernelConfig
 from .._optimise import descend
 from ..fit import SeenPixels, canonical
 from ._choice import Choice
 from ._learned import MaskedModel
-from ._methods import Algorithm2Config, KernelConfig
 from ._samplers import Sampler, Samples
 from .dpp import dpp_loss, kernel, pairwise_distance, quality, quality_threshold
 

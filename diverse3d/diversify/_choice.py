@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._methods import KernelConfig
 from .._optimise import descend
 from ..fit import Fit
 from ..head import HeadModel
-from ._methods import KernelConfig
 from ._posterior import head_vertices
 from ._samplers import HybridSampler, PointSampler, Sampler, Samples, all_vertices
 from .dpp import (

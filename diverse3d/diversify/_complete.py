@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from meshvae import free_memory_bytes
 
 from .._errors import InputError
+from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
 from ..fit import Fit, NoiseModel, SeenPixels, check_noise, load_noise, seen_pixels
 from ..fit._pixels import PixelHead
 from ..head import HeadModel
@@ -22,7 +23,6 @@ from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
 from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
 from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned, wrong_model
-from ._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
 from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
 

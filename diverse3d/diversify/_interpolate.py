@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._errors import InputError
+from .._methods import DiversifyConfig, Method, get_method
 from ..head import HeadModel
 from ._complete import SAMPLERS, Given
 from ._completions import Completions
-from ._methods import DiversifyConfig, Method, get_method
 from ._samplers import Sampler
 
 LARGEST_FRAMES = 200

@@ -17,9 +17,9 @@ import meshvae
 from meshvae import Condition, Gaussian, MaskedVAE, ResidualVAE
 
 from .._errors import InputError
+from .._methods import DEFAULT_METHOD, METHODS, WITHOUT_WEIGHTS, Kind
 from ..head import HeadModel
 from ._components import ComponentCondition, ComponentModel, load_components
-from ._methods import DEFAULT_METHOD, METHODS, WITHOUT_WEIGHTS, Kind
 from ._posterior import head_vertices
 
 SHIPPED = {kind: Path(__file__).parents[1] / "assets" / f"{kind}.safetensors" for kind in ("masked", "residual")}

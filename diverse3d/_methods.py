@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from .._errors import InputError
-from .._suggest import nearest
+from ._errors import InputError
+from ._suggest import nearest
 
 Head = TypeVar("Head")
 Kind = Literal["masked", "residual"]
