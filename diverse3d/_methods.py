@@ -18,6 +18,15 @@ SamplerName = Literal["posterior", "hybrid", "vae", "coefficients"]
 ChoiceName = Literal["mode", "independent", "dpp", "cover", "support", "algorithm2"]
 
 
+def _check(config: Any, *, positive: tuple[str, ...] = (), not_negative: tuple[str, ...] = ()) -> None:
+    """Raise `InputError` for a number out of range."""
+    for name in (*positive, *not_negative):
+        value = getattr(config, name)
+        if value is not None and not ((value > 0 if name in positive else value >= 0) and math.isfinite(value)):
+            wish = "a positive number" if name in positive else "0 or more"
+            raise InputError(f"The setting '{name}' is {value}, which is out of range; give {wish}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class KernelConfig:
     """The kernel of the determinantal point process; defaults of Dey and Boddeti, 2022."""
@@ -277,12 +286,3 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"There is no method '{name}'{nearest(name, METHODS)}.")
     return METHODS[name]
-
-
-def _check(config: Any, *, positive: tuple[str, ...] = (), not_negative: tuple[str, ...] = ()) -> None:
-    """Raise `InputError` for a number out of range."""
-    for name in (*positive, *not_negative):
-        value = getattr(config, name)
-        if value is not None and not ((value > 0 if name in positive else value >= 0) and math.isfinite(value)):
-            wish = "a positive number" if name in positive else "0 or more"
-            raise InputError(f"The setting '{name}' is {value}, which is out of range; give {wish}.")
