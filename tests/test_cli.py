@@ -152,6 +152,11 @@ def test_a_record_keeps_what_the_method_settled():
     for wrong in ({"pool": 1.5}, {"pool": "7"}, {"hold": "1"}, {"k": None}, {"steps": None}):
         with pytest.raises(TypeError):
             _settings(DiversifyConfig(), wrong)
+    # Records of earlier versions hold all settings in one table.
+    flat = {"k": 0.7, "pool": 200, "hold": None, "steps": 300, "photometric_weight": 0.0, "visible_tolerance_mm": 2.0}
+    assert _settings(DiversifyConfig(), flat) == DiversifyConfig().replace(**flat)
+    with pytest.raises(KeyError):
+        _settings(DiversifyConfig(), {"nonsense": 1})
 
 
 @pytest.mark.parametrize("white", [0, 255], ids=["empty mask", "full mask"])

@@ -281,6 +281,18 @@ def test_a_method_settles_what_the_settings_leave_to_it():
     assert cover.pool_size(said, 16) == 32
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"pool": 0}, {"k": 0.0}, {"n_sigma": float("nan")}, {"refine": -1}, {"contraction": float("inf")}],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused_wherever_they_are_made(wrong):
+    with pytest.raises(InputError, match="out of range"):
+        DiversifyConfig().replace(**wrong)
+    with pytest.raises(TypeError):
+        DiversifyConfig().replace(nonsense=1)
+
+
 # Samples
 
 
