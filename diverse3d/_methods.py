@@ -24,7 +24,7 @@ def _check(config: Any, *, positive: tuple[str, ...] = (), not_negative: tuple[s
         value = getattr(config, name)
         if value is not None and not ((value > 0 if name in positive else value >= 0) and math.isfinite(value)):
             wish = "a positive number" if name in positive else "0 or more"
-            raise InputError(f"The setting '{name}' is {value}, which is out of range; give {wish}.")
+            raise InputError(f"{name} {value} is out of range; give {wish}.")
 
 
 @dataclasses.dataclass(frozen=True)

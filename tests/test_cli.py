@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from diverse3d.cli import main
-from diverse3d.cli._replay import _settings
+from diverse3d.cli._stored import _settings
 from diverse3d.diversify import DiversifyConfig, get_method
 from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD
@@ -282,7 +282,7 @@ REFUSALS = {
     ),
     "no steps": (["{photo}", "--steps", "0"], "0 steps were asked for; ask for at least 1."),
     "no pool": (["{photo}", "--pool", "0"], "--pool 0 is out of range; give a positive number."),
-    "backwards": (["{photo}", "--refine", "-1"], "--refine -1 is out of range; give 0 or more steps."),
+    "backwards": (["{photo}", "--refine", "-1"], "--refine -1 is out of range; give 0 or more."),
 }
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
 from .._errors import InputError
-from .._limits import one_line
 from .._suggest import nearest
+from ..files import one_line
 from ..head import HeadModel
 
 LEARNT_NOISE = Path(__file__).parents[1] / "assets" / "noise.safetensors"

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
 from .._errors import InputError
-from .._limits import one_line
+from ..files import one_line
 
 ASSET = "segment.safetensors"
 """The trained weights in the package."""
