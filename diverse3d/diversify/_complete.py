@@ -139,8 +139,10 @@ CHOICES: dict[ChoiceName, Callable[[Given, int], Choice[Any]]] = {
 def sample(given: Given, n: int, *, key: PRNGKeyArray) -> Samples:
     """N heads by the method, in the fit's head frame."""
     method = given.method
-    correct = given.kriging if method.kriging else None
-    return _sampled(SAMPLERS[method.sampler](given), CHOICES[method.choice](given, n), correct, given.fit, key)
+    samples = _sampled(SAMPLERS[method.sampler](given), CHOICES[method.choice](given, n), key)
+    if not method.kriging:
+        return samples
+    return Samples(_corrected(given.kriging, given.fit, samples.vertices_m), samples.latents)
 
 
 def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
@@ -179,15 +181,11 @@ def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
 
 
 @eqx.filter_jit
-def _sampled(
-    make: Callable[[], Sampler], choice: Choice[Any], correct: Kriging | None, fit: Fit, key: PRNGKeyArray
-) -> Samples:
-    samples = choice(make(), key=key)
-    if correct is None:
-        return samples
-    return Samples(_corrected(correct, fit, samples.vertices_m), samples.latents)
+def _sampled(make: Callable[[], Sampler], choice: Choice[Any], key: PRNGKeyArray) -> Samples:
+    return choice(make(), key=key)
 
 
+@eqx.filter_jit
 def _corrected(correct: Kriging, fit: Fit, vertices_m: Float[Array, "N V 3"]) -> Float[Array, "N V 3"]:
     """Any heads brought back to the held visible part."""
     return jax.lax.map(lambda one: correct(one, fit.held_m), vertices_m, batch_size=16)
