@@ -66,7 +66,7 @@ def test_help_names_every_method_and_region_and_the_true_defaults(capsys):
     assert "0.65 for diverse, 1.1 for hybrid and 1 for the others" in text
 
 
-HEAVY = ("jax", "jaxlib", "numpy", "scipy", "equinox", "trimesh", "matplotlib", "PIL", "rich", "meshvae")
+HEAVY = ("jax", "jaxlib", "numpy", "scipy", "equinox", "trimesh", "matplotlib", "PIL", "rich", "meshvae._public")
 
 
 @pytest.mark.parametrize(
