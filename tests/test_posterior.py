@@ -316,7 +316,7 @@ def test_more_latents_than_are_decoded_at_a_time(tiny_head, observation, fits, l
         ).vertices  # fmt: skip
 
     at_once = go()
-    monkeypatch.setattr("diverse3d.diversify._vae.CHUNK", 2)
+    monkeypatch.setattr("diverse3d.diversify._algorithm2.CHUNK", 2)
     jax.clear_caches()
     eqx.clear_caches()
     np.testing.assert_allclose(go(), at_once, atol=1e-9)

@@ -99,7 +99,6 @@ class Given:
 
 
 def _masked(given: Given) -> MaskedModel:
-    check_visible(np.asarray(given.fit.visible), given.name)
     if not isinstance(given.learned, MaskedModel):
         raise wrong_model(given.name, given.learned)
     return given.learned
@@ -153,6 +152,8 @@ def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
     method encodes what is.
     """
     method, fit = given.method, given.fit
+    if method.weights == "masked":
+        check_visible(np.asarray(fit.visible), given.name)
     samples = sample(given, n, key=key)
     tolerance_m = 1e-3 * given.config.visible_tolerance_mm
     vertices, results = _judged(samples.vertices_m, fit, tolerance_m)
