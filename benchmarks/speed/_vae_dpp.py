@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,28 +13,25 @@ import torch
 from diverse3d.diversify import Algorithm2, DiversifyConfig, VaeSampler, load_learned
 from meshvae import PRESETS
 
-from ._speed_completion import SAMPLES, _subject
-from ._speed_meshvae import FORMS, untrained
+from ._completion import SAMPLES, subject
+from ._meshvae import FORMS, untrained
+from ._timing import Contestants
 from ._torch_completion import Algorithm2 as TorchAlgorithm2
-from ._torch_head import _tensor
+from ._torch_head import tensor
 from ._torch_meshvae import TorchVAE
 
-if TYPE_CHECKING:
-    from .speed import Contestants
 
-
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """An iteration of `vae-dpp` from samples of the encoder: the shipped weights, and untrained ones of full size.
 
     PyTorch's usual form once with the weight of every edge made before the first iteration, and once as a layer that
     is called makes it.
     """
-    _, problem, fitted = _subject()
+    _, problem, fitted = subject()
     shipped = load_learned(problem.head, "masked")
     assert shipped.model.config == PRESETS["small"], "the row is named after another model"
-    full = dataclasses.replace(
-        shipped, model=untrained(problem.head, PRESETS["full"])
-    )  # tables 3 and 4 of Dey and Boddeti, 2022
+    # Tables 3 and 4 of Dey and Boddeti, 2022.
+    full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))
     for size, learned in (("small", shipped), ("full", full)):
         sampler = VaeSampler(problem.head, fitted, learned)
         start = sampler.draw(SAMPLES, key=jax.random.key(1))
@@ -45,13 +42,13 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
 
 
 @eqx.filter_jit
-def _iterate(sampler: VaeSampler, method: Algorithm2, z: jax.Array, state: optax.OptState):
+def _iterate(sampler: VaeSampler, method: Algorithm2, z: jax.Array, state: optax.OptState) -> tuple[Any, ...]:
     loss, gradient = jax.value_and_grad(lambda z: method.loss(sampler, z))(z)
     update, state = method.optimiser.update(gradient, state, z)
     return loss, gradient, optax.apply_updates(z, update), state
 
 
-def iteration(sampler: VaeSampler, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> "Contestants":
+def iteration(sampler: VaeSampler, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> Contestants:
     """Loss, its gradient by the latents, and Adam's step; `ready`: PyTorch's usual form has made its weights before.
 
     Ours begins at `start` every time, PyTorch goes on from where it is: the work is the same.
@@ -61,7 +58,8 @@ def iteration(sampler: VaeSampler, config: DiversifyConfig, start: jax.Array, *,
     forms: Contestants = {"ours": lambda: jax.block_until_ready(_iterate(sampler, method, start, state)[:3])}
     forms |= {form: _theirs(form, sampler, config, start, ready) for form in FORMS}
     _check(
-        {form: [np.asarray(part) for part in call()] for form, call in forms.items()}, config.algorithm2.learning_rate
+        {form: [np.asarray(part) for part in jax.tree.leaves(call())] for form, call in forms.items()},
+        config.algorithm2.learning_rate,
     )
     return forms
 
@@ -84,9 +82,9 @@ def _theirs(
 ) -> Callable[[], object]:
     learned = sampler.model
     network = TorchVAE(learned.model, FORMS[form]).freeze(ready=ready)
-    template, scale = _tensor(learned.template_m), float(learned.scale_m)
+    template, scale = tensor(learned.template_m), float(learned.scale_m)
     algorithm = TorchAlgorithm2(sampler.fit, sampler.threshold(config.kernel), config)
-    z = _tensor(start).requires_grad_()
+    z = tensor(start).requires_grad_()
     adam = torch.optim.Adam([z], lr=config.algorithm2.learning_rate)
 
     def call() -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
