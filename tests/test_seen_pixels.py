@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import as_float32, check_derivatives, rotation_about
 
+from diverse3d import complete
 from diverse3d._optimise import CONVERGED
 from diverse3d.diversify import METHODS, DiversifyConfig
 from diverse3d.diversify._algorithm2 import algorithm2_loss
