@@ -17,6 +17,7 @@ from meshvae import Gaussian
 from .._errors import InputError
 from ..files import parse_json, read_safetensors, write_safetensors
 from ..head import HeadModel
+from ..surface import farthest_points
 from ._posterior import N_RIGID
 
 FORMAT = "diverse3d components 2"
@@ -140,15 +141,8 @@ def make_component_model(
 
 def patches(vertices: Float[np.ndarray, "V 3"], count: int) -> Int[np.ndarray, " V"]:
     """The nearest of `count` vertices that lie farthest from one another, for each vertex."""
-    chosen = [0]
-    away = ((vertices - vertices[0]) ** 2).sum(1)
-    label = np.zeros(len(vertices), np.int32)
-    for number in range(1, min(count, len(vertices))):
-        chosen.append(int(away.argmax()))
-        square = ((vertices - vertices[chosen[-1]]) ** 2).sum(1)
-        label[square < away] = number
-        away = np.minimum(away, square)
-    return label
+    centres = vertices[farthest_points(vertices, count)]
+    return ((vertices[:, None] - centres) ** 2).sum(-1).argmin(1).astype(np.int32)
 
 
 def save_components(model: ComponentModel, path: Path, *, card: dict[str, Any], half: bool = False) -> str:
