@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 import diverse3d as d3
-from diverse3d.observe import Photo, observe_photo, paint_occluder
-from diverse3d.observe._landmarks68 import IBUG68_FROM_MEDIAPIPE
-from diverse3d.show._panels import occluder_overlay
+from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Photo, observe_photo, paint_occluder
+from diverse3d.show import occluder_overlay
 from scenes import WORN, put_on, scenes
 
 REGIONS = (None, "glasses", "face-mask", "mouth", "eyes", "random")

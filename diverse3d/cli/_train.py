@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -99,7 +99,7 @@ class Train(Common):
 
 
 @contextmanager
-def _shown(steps: int, *, quiet: bool):
+def _shown(steps: int, *, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[["meshvae.Progress"], None]]]:
     """Two functions that show what they are told: a text, and the progress of training with the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

@@ -1,17 +1,20 @@
 """Stage 1: Observation → Fit."""
 
+from ._align import kabsch as kabsch
 from ._appearance import Appearance as Appearance
 from ._config import FitConfig as FitConfig
 from ._costs import Weights as Weights
 from ._crop import CROP_PX as CROP_PX
 from ._crop import Crop as Crop
 from ._crop import crop_face as crop_face
+from ._crop import cut as cut
 from ._fit import Fit as Fit
 from ._fit import FitProblem as FitProblem
 from ._fit import FitReport as FitReport
 from ._fit import fit as fit
 from ._fit import prepare as prepare
 from ._fit import start_photo as start_photo
+from ._noise import LEARNT_NOISE as LEARNT_NOISE
 from ._noise import NoiseModel as NoiseModel
 from ._noise import check_noise as check_noise
 from ._noise import isotropic_noise as isotropic_noise

@@ -176,8 +176,8 @@ def _run(
 
 
 @eqx.filter_jit
-def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig):
-    def residuals(unknowns: Unknowns):
+def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig) -> Any:
+    def residuals(unknowns: Unknowns) -> PyTree[Array]:
         dense, sparse = project_landmarks(points, target, unknowns)
         return [
             landmark_cost(dense, target, config.weights),
@@ -213,7 +213,9 @@ def _residual_part(
 
 
 @eqx.filter_jit
-def _photo_result(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns):
+def _photo_result(
+    problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns
+) -> tuple[Array, Array]:
     _, projected = project_landmarks(points, target, unknowns)
     return canonical(problem.head, unknowns), projected
 
@@ -264,8 +266,8 @@ def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
 
 
 @eqx.filter_jit
-def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Array, config: FitConfig):
-    def residuals(unknowns: Unknowns):
+def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Array, config: FitConfig) -> Any:
+    def residuals(unknowns: Unknowns) -> PyTree[Array]:
         return [
             vertex_cost(rigid(unknowns, canonical(problem.head, unknowns)), held_m, visible, sigma_m, config.weights),
             prior_cost(unknowns, config.weights),

@@ -318,6 +318,6 @@ def versions() -> dict[str, str]:
         "diverse3d": own,
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib.version.__version__,
         "numpy": np.__version__,
     }
