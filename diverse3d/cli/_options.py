@@ -2,13 +2,14 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from .._errors import InputError
+from .._names import NOISE_SIGMA_MM, REGIONS
 
 if TYPE_CHECKING:
     import jax
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
+_OCCLUDE = (
+    "What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing "
+    f"does; or a region to paint over: {_listed(REGIONS)}."
+)
+_NOISE = f"How far the visible part is trusted: {_listed(NOISE_SIGMA_MM)}; chosen by the input if not given."
 
 _SGD_STEPS = 2000
 """The paper's number of iterations."""
@@ -46,9 +59,7 @@ class FitOptions(Common):
     """Folder to write: it must be new, empty, or replaced with --force."""
     mask: OptionalFile = None
     """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
-    occlude: Annotated[str | None, arg(metavar="REGION")] = None
-    """What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing
-    does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
+    occlude: Annotated[str | None, arg(metavar="REGION", help=_OCCLUDE)] = None
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
     residual: float = 1.0
@@ -143,8 +154,7 @@ class DiversifyOptions:
     not given."""
     weights: OptionalFile = None
     """Trained weights (see `train`); the ones in the package if not given."""
-    noise: Annotated[str | None, arg(metavar="NAME")] = None
-    """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
+    noise: Annotated[str | None, arg(metavar="NAME", help=_NOISE)] = None
     pool: Annotated[int | None, arg(metavar="INT")] = None
     """Samples that a selection chooses from; 1600 for cover and 200 for the others if not given."""
     contraction: Annotated[float | None, arg(metavar="FLOAT")] = None
