@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .._errors import InputError
+from .._methods import DEFAULT_METHOD, METHODS, SELECTIONS, WITHOUT_WEIGHTS, DiversifyConfig
 from .._names import NOISE_SIGMA_MM, REGIONS
 
 if TYPE_CHECKING:
     import jax
 
-    from .._methods import DiversifyConfig
     from ..fit import FitConfig
     from ..head import HeadModel
     from ..observe import Observation
@@ -23,9 +24,9 @@ OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], word: str = "or") -> str:
     *most, last = names
-    return f"{', '.join(most)} or {last}"
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 _OCCLUDE = (
@@ -33,6 +34,31 @@ _OCCLUDE = (
     f"does; or a region to paint over: {_listed(REGIONS)}."
 )
 _NOISE = f"How far the visible part is trusted: {_listed(NOISE_SIGMA_MM)}; chosen by the input if not given."
+
+_METHOD = (
+    f"How they are made: {_listed(METHODS)}; {DEFAULT_METHOD} if not given ({WITHOUT_WEIGHTS} for a head without "
+    "trained weights)."
+)
+_KERNEL, _SAMPLING = DiversifyConfig().kernel, DiversifyConfig().sampling
+
+
+def _of_methods(name: str) -> str:
+    """What methods take where a setting is not given, by what they search a pool for, or else by name."""
+    wishes = {choice: wish for wish, choice in SELECTIONS.items()}
+    values = {method: value for method, row in METHODS.items() if (value := getattr(row, name)) is not None}
+    usual = Counter(values.values()).most_common(1)[0][0]
+    texts: dict[float, dict[str, None]] = {}
+    for method, value in values.items():
+        texts.setdefault(value, {})[wishes.get(METHODS[method].choice, method)] = None
+    rare = [f"{value:g} for {_listed(words, 'and')}" for value, words in texts.items() if value != usual]
+    return _listed([*rare, f"{usual:g} for the others"], "and")
+
+
+_POOL = f"Samples that a selection chooses from; {_of_methods('pool')} if not given."
+_CONTRACTION = (
+    "What samples' differences from the posterior mean are multiplied by, before any selection; "
+    f"{_of_methods('contraction')} if not given."
+)
 
 _SGD_STEPS = 2000
 """The paper's number of iterations."""
@@ -144,34 +170,26 @@ class DiversifyOptions:
 
     n: Annotated[int, arg(aliases=["-n"])] = 20
     """How many completions."""
-    method: Annotated[str | None, arg(metavar="NAME")] = None
-    """How they are made: map, posterior, posterior-dpp, posterior-cover, posterior-support, global-dpp,
-    global-local-dpp, vae, vae-dpp, vae-dpp-kriging, hybrid, hybrid-dpp, hybrid-cover or hybrid-support;
-    hybrid-dpp if not given (posterior-dpp for a head without trained weights)."""
-    select: Annotated[Literal["diverse", "cover", "support"] | None, arg(metavar="WISH")] = None
+    method: Annotated[str | None, arg(metavar="NAME", help=_METHOD)] = None
+    select: Annotated[Literal[tuple(SELECTIONS)] | None, arg(metavar="WISH")] = None
     """What a pool is searched for: the most different heads of it (diverse), those that any plausible head lies near to
     one of (cover), or those that together stand for all plausible heads best (support); as the method's name says if
     not given."""
     weights: OptionalFile = None
     """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME", help=_NOISE)] = None
-    pool: Annotated[int | None, arg(metavar="INT")] = None
-    """Samples that a selection chooses from; 1600 for cover and 200 for the others if not given."""
-    contraction: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """What samples' differences from the posterior mean are multiplied by, before any selection; 0.65 for diverse, 1.1
-    for hybrid and 1 for the others if not given."""
-    k: float = 0.5
+    pool: Annotated[int | None, arg(metavar="INT", help=_POOL)] = _SAMPLING.pool
+    contraction: Annotated[float | None, arg(metavar="FLOAT", help=_CONTRACTION)] = _SAMPLING.contraction
+    k: float = _KERNEL.k
     """Sharpness of similarity in the diversity kernel, in units of the median distance."""
-    n_sigma: float = 3.0
+    n_sigma: float = _KERNEL.n_sigma
     """How unlikely a completion may be before its quality falls, in standard deviations."""
-    refine: int = 0
+    refine: int = _SAMPLING.refine
     """Steps by which hybrid-dpp pushes its chosen heads farther apart where hidden, up to what `--n-sigma` allows: more
     diverse, no nearer to the truth."""
 
-    def config(self) -> "DiversifyConfig":
+    def config(self) -> DiversifyConfig:
         """Settings of stage 2; raises `InputError` for values out of range."""
-        from .._methods import DiversifyConfig
-
         if self.n < 1:
             raise InputError(f"{self.n} completions were asked for; ask for at least 1.")
         names = ("k", "n_sigma", "pool", "contraction", "refine")
