@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diverse3d._methods import SamplingConfig
 from diverse3d.cli._estimate import TYPICAL_SECONDS, Estimate, LastRuns, kind_of
 from diverse3d.cli._progress import Reporter
 
@@ -155,8 +156,8 @@ def test_a_kind_names_what_takes_time_and_no_path():
 
     command = Complete(input=Path("secret/face.PNG"), out=Path("private"), seed=3, quiet=True)
     assert kind_of(command) == "complete input=.png"
-    longer = dataclasses.replace(command, n=40, method="posterior", head=Path("/my/own.safetensors"))
-    assert kind_of(longer) == "complete input=.png head=.safetensors n=40 method=posterior"
+    longer = dataclasses.replace(command, n=40, sampling=SamplingConfig(pool=9), head=Path("/my/own.safetensors"))
+    assert kind_of(longer) == "complete input=.png head=.safetensors n=40 pool=9"
 
 
 def test_a_run_says_its_stages_and_learns_from_those_that_end_well(remember, capsys, tmp_path):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,16 @@ class LastRuns:
 
 def kind_of(command: Any) -> str:
     """What a run's time depends on, as far as its options say it; of files it says no more than their kind."""
-    words = [type(command).__name__.lower()]
-    for field in dataclasses.fields(command):
-        value = getattr(command, field.name)
-        if field.name not in _NOT_LISTED and value != field.default:
-            words.append(f"{field.name}={value.suffix.lower() if isinstance(value, Path) else value}"[:40])
-    return " ".join(words)
+    return " ".join([type(command).__name__.lower(), *_options(command)])
+
+
+def _options(part: Any) -> Iterator[str]:
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _options(value)
+        elif field.name not in _NOT_LISTED and value != field.default:
+            yield f"{field.name}={value.suffix.lower() if isinstance(value, Path) else value}"[:40]
 
 
 def _seconds(run: Mapping[str, Any], state: str, name: str) -> float | None:

@@ -7,10 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from .._errors import InputError
-from .._methods import DEFAULT_METHOD, METHODS, SELECTIONS, WITHOUT_WEIGHTS, DiversifyConfig
+from .._methods import (
+    DEFAULT_METHOD,
+    METHODS,
+    SELECTIONS,
+    WITHOUT_WEIGHTS,
+    Algorithm2Config,
+    DiversifyConfig,
+    KernelConfig,
+    SamplingConfig,
+)
 from .._names import NOISE_SIGMA_MM, REGIONS
 
 if TYPE_CHECKING:
@@ -39,7 +48,6 @@ _METHOD = (
     f"How they are made: {_listed(METHODS)}; {DEFAULT_METHOD} if not given ({WITHOUT_WEIGHTS} for a head without "
     "trained weights)."
 )
-_KERNEL, _SAMPLING = DiversifyConfig().kernel, DiversifyConfig().sampling
 
 
 def _of_methods(name: str) -> str:
@@ -54,11 +62,12 @@ def _of_methods(name: str) -> str:
     return _listed([*rare, f"{usual:g} for the others"], "and")
 
 
-_POOL = f"Samples that a selection chooses from; {_of_methods('pool')} if not given."
-_CONTRACTION = (
-    "What samples' differences from the posterior mean are multiplied by, before any selection; "
-    f"{_of_methods('contraction')} if not given."
+_SAMPLING = (
+    "How the closed form's and the hybrid's samples are drawn and chosen. What is not given is the method's own: for "
+    f"the pool {_of_methods('pool')}, for the contraction {_of_methods('contraction')}."
 )
+
+_DEFAULT = DiversifyConfig()
 
 _SGD_STEPS = 2000
 """The paper's number of iterations."""
@@ -178,25 +187,15 @@ class DiversifyOptions:
     weights: OptionalFile = None
     """Trained weights (see `train`); the ones in the package if not given."""
     noise: Annotated[str | None, arg(metavar="NAME", help=_NOISE)] = None
-    pool: Annotated[int | None, arg(metavar="INT", help=_POOL)] = _SAMPLING.pool
-    contraction: Annotated[float | None, arg(metavar="FLOAT", help=_CONTRACTION)] = _SAMPLING.contraction
-    k: float = _KERNEL.k
-    """Sharpness of similarity in the diversity kernel, in units of the median distance."""
-    n_sigma: float = _KERNEL.n_sigma
-    """How unlikely a completion may be before its quality falls, in standard deviations."""
-    refine: int = _SAMPLING.refine
-    """Steps by which hybrid-dpp pushes its chosen heads farther apart where hidden, up to what `--n-sigma` allows: more
-    diverse, no nearer to the truth."""
+    kernel: OmitArgPrefixes[KernelConfig] = _DEFAULT.kernel
+    sampling: Annotated[SamplingConfig, OmitArgPrefixes, arg(help=_SAMPLING)] = _DEFAULT.sampling
+    algorithm2: Algorithm2Config = _DEFAULT.algorithm2
 
     def config(self) -> DiversifyConfig:
-        """Settings of stage 2; raises `InputError` for values out of range."""
+        """Settings of stage 2; raises `InputError` where no completion is asked for."""
         if self.n < 1:
             raise InputError(f"{self.n} completions were asked for; ask for at least 1.")
-        names = ("k", "n_sigma", "pool", "contraction", "refine")
-        try:
-            return DiversifyConfig().replace(**{name: getattr(self, name) for name in names})
-        except InputError as error:  # it begins with the setting's name
-            raise InputError(f"--{str(error).replace('_', '-', 1)}") from error
+        return DiversifyConfig(self.kernel, self.sampling, self.algorithm2)
 
 
 def seed_key(seed: int) -> "jax.Array":
