@@ -38,7 +38,7 @@ class Replay:
             raise InputError(f"{self.result} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
         key = run.key() if self.seed is None else seed_key(self.seed)
         before = read_bytes(stored, "result_bytes", Limits.from_environment())
-        reporter = Reporter(("head", "observe", "prepare", "fit", "complete"), quiet=self.quiet)
+        reporter = Reporter(self, ("head", "observe", "prepare", "fit", "complete"))
         stages = show.Stages(reporter)
         with reporter.shown():
             with stages("head"):
