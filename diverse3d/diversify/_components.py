@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from meshvae import Gaussian
 
 from .._errors import InputError
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..head import HeadModel
 from ..surface import farthest_points
 from ._posterior import N_RIGID
@@ -160,7 +160,7 @@ def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[s
     """A model, its card and its hash; raises `InputError` for a file that is damaged or belongs to another head."""
     arrays, texts, digest = read_safetensors(path, limit="result_bytes", what="file of weights")
     try:
-        description = json.loads(texts["components"])
+        description = parse_json(texts["components"].encode(), f"{path} (its description)")
         if description["format"] != FORMAT:
             raise ValueError(description["format"])
         sizes, card = dict(description["sizes"]), dict(description["card"])
