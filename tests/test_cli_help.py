@@ -42,10 +42,11 @@ def test_every_command_has_help_seed_and_quiet(command, capsys):
 
 
 def test_help_names_every_method_and_region_and_the_true_defaults(capsys):
+    from diverse3d._methods import Algorithm2Config, KernelConfig, SamplingConfig
+    from diverse3d._names import NOISE_SIGMA_MM
     from diverse3d.cli._complete import Complete
     from diverse3d.diversify import DEFAULT_METHOD, METHODS, DiversifyConfig
     from diverse3d.fit import FitConfig
-    from diverse3d.fit._noise import DEFAULT_SIGMA_MM
     from diverse3d.observe import REGIONS
 
     command = Complete(input=Path("x"), out=Path("y"))
@@ -55,13 +56,16 @@ def test_help_names_every_method_and_region_and_the_true_defaults(capsys):
     assert dataclasses.replace(command, solver="sgd").fit_config().steps == 2000
     assert main(["complete", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert all(name in text for name in (*METHODS, *REGIONS, *DEFAULT_SIGMA_MM, f"{DEFAULT_METHOD} if not given"))
+    options = [field.name for part in (KernelConfig, SamplingConfig) for field in dataclasses.fields(part)]
+    options += [f"algorithm2.{field.name}" for field in dataclasses.fields(Algorithm2Config)]
+    assert all(f"--{name.replace('_', '-')} " in text for name in options)
+    assert all(name in text for name in (*METHODS, *REGIONS, *NOISE_SIGMA_MM, f"{DEFAULT_METHOD} if not given"))
     # What is left to the method: the wishes by name, the others by what most have.
     settled = {name: method.settle(DiversifyConfig()) for name, method in METHODS.items() if method.closed_form}
-    pools = {name: config.pool for name, config in settled.items() if config.pool is not None}
+    pools = {name: config.sampling.pool for name, config in settled.items() if config.sampling.pool is not None}
     assert all(pools[name] == (1600 if name.endswith("-cover") else 200) for name in pools)
     scales = {"hybrid": 1.1} | {name: 0.65 for name in pools if name.endswith("-dpp")}
-    assert all(config.scale == scales.get(name, 1.0) for name, config in settled.items())
+    assert all(config.sampling.contraction == scales.get(name, 1.0) for name, config in settled.items())
     assert "1600 for cover and 200 for the others" in text
     assert "0.65 for diverse, 1.1 for hybrid and 1 for the others" in text
 

@@ -22,8 +22,8 @@ import diverse3d as d3
 from diverse3d._errors import InputError
 from diverse3d.cli import main
 from diverse3d.diversify import krige, kriging, path, posterior, prior_root
-from diverse3d.diversify._gaussian import expand
 from diverse3d.diversify._interpolate import LARGEST_FRAMES
+from diverse3d.diversify._posterior import expand
 from diverse3d.fit import isotropic_noise
 from diverse3d.head import head_from_arrays
 from diverse3d.show._animation import animated_glb_bytes, gif_bytes, there_and_back
@@ -229,9 +229,9 @@ def grey_heads(monkeypatch):
     level = iter(range(60, 256, 20))
 
     def grey(views, faces, *, height, width, frame):
-        return np.full((height, width * len(views), 3), next(level), np.uint8)
+        return np.concatenate([np.full((2, height, width, 3), next(level), np.uint8) for _ in views[::2]])
 
-    monkeypatch.setattr("diverse3d.show._path.render_row", grey)
+    monkeypatch.setattr("diverse3d.show._path.render_views", grey)
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def again(results):
     seen = d3.observe_mesh(results["head"].with_name("partial.npz"), head=head)
 
     def complete(method):
-        config = d3.DiversifyConfig(steps=10)
+        config = d3.DiversifyConfig().replace(steps=10)
         with jax.numpy_dtype_promotion("standard"):
             return d3.complete(seen, head=head, n=3, method=method, key=jax.random.key(0), config=config)
 

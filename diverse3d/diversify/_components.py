@@ -1,7 +1,6 @@
 """The residual model on the head's coefficients: what the closed-form posterior leaves over, by a small network."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -16,9 +15,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from meshvae import Gaussian
 
 from .._errors import InputError
-from ..files import Limits, parse_safetensors, read_bytes, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..head import HeadModel
-from ._gaussian import N_RIGID
+from ..surface import farthest_points
+from ._posterior import N_RIGID
 
 FORMAT = "diverse3d components 2"
 _LOG_VARIANCE_BOUND = 6.0
@@ -141,15 +141,8 @@ def make_component_model(
 
 def patches(vertices: Float[np.ndarray, "V 3"], count: int) -> Int[np.ndarray, " V"]:
     """The nearest of `count` vertices that lie farthest from one another, for each vertex."""
-    chosen = [0]
-    away = ((vertices - vertices[0]) ** 2).sum(1)
-    label = np.zeros(len(vertices), np.int32)
-    for number in range(1, min(count, len(vertices))):
-        chosen.append(int(away.argmax()))
-        square = ((vertices - vertices[chosen[-1]]) ** 2).sum(1)
-        label[square < away] = number
-        away = np.minimum(away, square)
-    return label
+    centres = vertices[farthest_points(vertices, count)]
+    return ((vertices[:, None] - centres) ** 2).sum(-1).argmin(1).astype(np.int32)
 
 
 def save_components(model: ComponentModel, path: Path, *, card: dict[str, Any], half: bool = False) -> str:
@@ -165,11 +158,9 @@ def save_components(model: ComponentModel, path: Path, *, card: dict[str, Any], 
 
 def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[str, Any], str]:
     """A model, its card and its hash; raises `InputError` for a file that is damaged or belongs to another head."""
-    limits = Limits.from_environment()
-    data = read_bytes(path, "result_bytes", limits)
-    arrays, texts = parse_safetensors(data, str(path), limits, what="file of weights")
+    arrays, texts, digest = read_safetensors(path, limit="result_bytes", what="file of weights")
     try:
-        description = json.loads(texts["components"])
+        description = parse_json(texts["components"].encode(), f"{path} (its description)")
         if description["format"] != FORMAT:
             raise ValueError(description["format"])
         sizes, card = dict(description["sizes"]), dict(description["card"])
@@ -197,7 +188,7 @@ def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[s
         raise InputError(f"{path}: its patches are damaged.")
     model = eqx.combine(jax.tree.unflatten(jax.tree.structure(learned), leaves), rest)
     model = dataclasses.replace(model, cluster=cluster)
-    return model, card, hashlib.sha256(data).hexdigest()
+    return model, card, digest
 
 
 def count_components(model: ComponentModel) -> int:

@@ -1,5 +1,6 @@
 """Bounded readers and whole writers of every kind of file; nothing here knows of heads."""
 
+from ._glb import GlbWriter as GlbWriter
 from ._images import read_mask as read_mask
 from ._images import read_photo as read_photo
 from ._images import write_png as write_png
@@ -10,12 +11,25 @@ from ._json import write_json as write_json
 from ._limits import Limits as Limits
 from ._limits import one_line as one_line
 from ._limits import read_bytes as read_bytes
+from ._mesh import Mesh as Mesh
+from ._mesh import first_mark as first_mark
+from ._mesh import lines_of as lines_of
+from ._mesh import visible_by as visible_by
+from ._meshes import MESH_SUFFIXES as MESH_SUFFIXES
+from ._meshes import Registered as Registered
+from ._meshes import read_mesh as read_mesh
+from ._meshes import read_registered as read_registered
 from ._npz import npz_bytes as npz_bytes
 from ._npz import parse_npz as parse_npz
 from ._npz import read_npy as read_npy
 from ._npz import read_npz as read_npz
-from ._safetensors import parse_safetensors as parse_safetensors
+from ._npz import write_npz as write_npz
+from ._safetensors import Tensors as Tensors
+from ._safetensors import read_safetensors as read_safetensors
+from ._safetensors import read_safetensors_texts as read_safetensors_texts
 from ._safetensors import write_safetensors as write_safetensors
+from ._units import UNITS_M as UNITS_M
+from ._units import unit_by_size as unit_by_size
 from ._whole import RECORD_NAME as RECORD_NAME
 from ._whole import check_target as check_target
 from ._whole import whole_file as whole_file

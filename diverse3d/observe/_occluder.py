@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Key
 
 from diverse3d._errors import InputError
+from diverse3d._names import REGIONS
 from diverse3d._suggest import nearest
 
+from ..surface import catmull_rom
 from ._landmarks68 import LANDMARK_GROUPS
 from ._occluder_paint import paint
 
@@ -103,15 +105,9 @@ def _face(points: Float64[np.ndarray, "68 2"]) -> _Face:
 # Outlines
 
 
-def _smooth(corners: list[np.ndarray], steps: int = 6) -> Polygon:
-    """Closed Catmull–Rom curve through the corners."""
-    p = np.stack(corners)
-    before, after, beyond = np.roll(p, 1, axis=0), np.roll(p, -1, axis=0), np.roll(p, -2, axis=0)
-    t = (np.arange(steps) / steps)[None, :, None]
-    p, before, after, beyond = (q[:, None, :] for q in (p, before, after, beyond))
-    curve = p + t * (after - before) / 2 + t**2 * (before - 2.5 * p + 2 * after - beyond / 2)
-    curve = curve + t**3 * (beyond - before + 3 * (p - after)) / 2
-    return curve.reshape(-1, 2)
+def _smooth(corners: list[np.ndarray]) -> Polygon:
+    """A closed curve through the corners."""
+    return catmull_rom(np.stack(corners), 6 * len(corners), closed=True)
 
 
 def _band(start: np.ndarray, end: np.ndarray, width_start: float, width_end: float) -> Polygon:
@@ -259,17 +255,9 @@ def _random(face: _Face, rng: np.random.Generator) -> Outline:
     return outline
 
 
-_OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = {
-    "glasses": _glasses,
-    "face-mask": _face_mask,
-    "left-cheek": _left_cheek,
-    "mouth": _mouth,
-    "right-cheek": _right_cheek,
-    "centre": _centre,
-    "eyes": _eyes,
-    "random": _random,
-}
-REGIONS: tuple[str, ...] = tuple(_OUTLINES)
+_OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = dict(
+    zip(REGIONS, (_glasses, _face_mask, _left_cheek, _mouth, _right_cheek, _centre, _eyes, _random), strict=True)
+)
 """Every region that an occluder can be put over, by name."""
 
 STANDARD_REGIONS = ("glasses", "face-mask", "random")

@@ -2,7 +2,6 @@
 
 from ..files import RECORD_NAME as RECORD_NAME
 from ..files import check_target as check_target
-from ..files import npz_bytes as npz_bytes
 from ._animation import animated_glb_bytes as animated_glb_bytes
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
@@ -23,7 +22,7 @@ from ._render import Frame as Frame
 from ._render import View as View
 from ._render import frame_of as frame_of
 from ._render import render_head as render_head
-from ._render import render_row as render_row
+from ._render import render_views as render_views
 from ._sheet import contact_sheet as contact_sheet
 from ._sheet import font as font
 from ._stages import Stages as Stages

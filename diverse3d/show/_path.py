@@ -9,14 +9,14 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from ..diversify import HeadPath
-from ..files import npz_bytes, whole_folder, write_json
+from ..files import npz_bytes, whole_folder, write_json, write_npz
 from ..observe import write_png
 from ._animation import animated_glb_bytes, gif_bytes
 from ._colour import uncertainty_colours
 from ._glb import write_glb
 from ._panels import head_frame
 from ._record import Run, completion_arrays, versions
-from ._render import View, frame_of, render_row
+from ._render import View, frame_of, render_views
 from ._sheet import GREY, INK, THREE_QUARTER_YAW, font
 from ._stages import Stages
 
@@ -59,7 +59,7 @@ def save_path(
                 "alpha": np.asarray(path.alpha, np.float32),
                 "visible_deviation_mm": path.visible_deviation_mm.astype(np.float32),
             }
-            (folder / "path.npz").write_bytes(npz_bytes(arrays))
+            write_npz(folder / "path.npz", arrays)
             (folder / "path.glb").write_bytes(animated_glb_bytes(vertices, faces, colours))
             (folder / "path.gif").write_bytes(gif_bytes(pictures))
             write_png(folder / "path.png", np.asarray(strip))
@@ -107,13 +107,9 @@ def _pictures(path: HeadPath) -> list[UInt8[np.ndarray, "H W 3"]]:
     heads, faces = head_frame(np.asarray(path.vertices), path.of.fit), np.asarray(path.of.faces)
     colours = uncertainty_colours(path.of.uncertainty)
     frame = frame_of(heads.reshape(-1, 3), aspect=_WIDTH / _HEIGHT)
-    return [
-        render_row(
-            [View(head, yaw, colours) for yaw in (0.0, THREE_QUARTER_YAW)],
-            faces, height=_HEIGHT, width=_WIDTH, frame=frame,
-        )
-        for head in heads
-    ]  # fmt: skip
+    views = [View(head, yaw, colours) for head in heads for yaw in (0.0, THREE_QUARTER_YAW)]
+    drawn = render_views(views, faces, height=_HEIGHT, width=_WIDTH, frame=frame)
+    return list(np.concatenate([drawn[::2], drawn[1::2]], axis=2))
 
 
 def _strip(path: HeadPath, pictures: list[UInt8[np.ndarray, "H W 3"]]) -> Image.Image:
