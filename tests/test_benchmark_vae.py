@@ -21,7 +21,7 @@ from benchmarks.vae import _budgets as budgets
 from benchmarks.vae import _suite as vae
 from benchmarks.vae._curves import Point
 from benchmarks.vae._errors import (
-    Held,
+    OccludedHeads,
     average_distance,
     behind_occluders,
     errors,
@@ -215,7 +215,7 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
 
 
 def test_tables_and_metrics(tiny_head, heads, tmp_path):
-    held = Held(heads[:2], {o: np.tile(np.arange(heads.shape[1]) % 2 > 0, (2, 1)) for o in STANDARD_REGIONS})
+    held = OccludedHeads(heads[:2], {o: np.tile(np.arange(heads.shape[1]) % 2 > 0, (2, 1)) for o in STANDARD_REGIONS})
     row = Shifted(heads)
     figures = errors(row, held) | {"specificity": 1.0, "parameters": 2.0, "latents": 1.0, "seconds": 0.1}
     every = {"PCA 64": figures, "vcconv[steps=20]": figures}
@@ -229,7 +229,7 @@ def test_tables_and_metrics(tiny_head, heads, tmp_path):
     vae._write_csv(every, tmp_path / "vae.csv")
     lines = list(csv.DictReader((tmp_path / "vae.csv").read_text().splitlines()))
     assert len(lines) == 2 * len(figures) and lines[0]["model"] == "PCA 64"
-    vae.write_curves(points, tmp_path / "curves.csv")
+    vae.write_csv(tmp_path / "curves.csv", Point._fields, points)
     assert (tmp_path / "curves.csv").read_text().splitlines()[1] == "vcconv,10,4,3.5,1"
     vae.draw_curves(points, {"PCA 64": 3.0}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"

@@ -32,7 +32,7 @@ def cases() -> Iterator[tuple[str, Contestants]]:
     _, problem, fitted = subject()
     shipped = load_learned(problem.head, "masked")
     assert shipped.masked.config == PRESETS["small"], "the row is named after another model"
-    full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))  # tables 3 and 4 of papers/004
+    full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))
     for size, learned in (("small", shipped), ("full", full)):
         task = Task(problem.head, fitted, None, learned)
         start = VaeDecoder(task).draws(SAMPLES, key=jax.random.key(1))

@@ -1,6 +1,5 @@
 """Energy score of residual models beside the closed form's, on the same occluded heads."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from diverse3d.metrics import bootstrap_paired
 from diverse3d.observe import SETTINGS, STANDARD_REGIONS, simulate_mesh
 
 from .._metric import Metric
-from .._report import markdown
+from .._report import markdown, write_csv
 
 SAMPLES = 16
 CLOSED_FORM = "closed form"
@@ -97,11 +96,8 @@ def energy_metrics(found: Sequence[Score], settings: str) -> list[Metric]:
 def energy_table(found: Sequence[Score], settings: str, path: Path) -> str:
     """A line a row and setting; and all of it as CSV."""
     summary = summarise(found)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["model", "setting", "occluder", "energy_score", "difference_percent", "low", "high"])
-        for key, numbers in summary.items():
-            writer.writerow([*key, *(f"{value:.6g}" for value in numbers)])
+    head = ("model", "setting", "occluder", "energy_score", "difference_percent", "low", "high")
+    write_csv(path, head, [(*key, *numbers) for key, numbers in summary.items()])
     rows = []
     for row, setting in dict.fromkeys((row, setting) for row, setting, _ in summary):
         cells = []
