@@ -10,7 +10,7 @@ from rich.console import Console
 import meshvae
 from diverse3d import InputError
 from diverse3d.diversify import Learned, has_weights, load_learned
-from diverse3d.experiments import drawn_heads
+from diverse3d.experiments import Record, drawn_heads
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.learn import head_data, population_data
@@ -23,7 +23,7 @@ from ._budgets import RESIDUALS, VARIANTS, trained_weights
 from ._curves import Point, draw_curves
 from ._errors import OccludedHeads, behind_occluders, errors, hidden_error, seconds_a_head, specificity
 from ._flame import flame_head
-from ._residual import Score, energy_metrics, energy_table, scores
+from ._residual import energy_metrics, energy_table, scores
 from ._rows import Network, Row, fit_pca, load_masked, tuned
 
 TRAINING_HEADS = 2048
@@ -121,7 +121,7 @@ def _flame(count: int, budgets: list[int], out: Path, console: Console) -> dict[
     return {title: _measured(title, row, test, data.reference_m[:COMPARED_HEADS], console)}
 
 
-def _residual(head: HeadModel, options: Options, budgets: list[int], out: Path, console: Console) -> list[Score]:
+def _residual(head: HeadModel, options: Options, budgets: list[int], out: Path, console: Console) -> list[Record]:
     """The shipped residual model, and those that are trained here."""
     rows: dict[str, Learned] = {}
     if options.residual is not None or has_weights(head, "residual"):

@@ -11,6 +11,7 @@ from ._findings import Table as Table
 from ._findings import by_head as by_head
 from ._findings import chosen as chosen
 from ._findings import difference as difference
+from ._findings import mean as mean
 from ._page import write as write
 from ._plan import Plan as Plan
 from ._plan import measure as measure

@@ -84,9 +84,10 @@ def _rows(setting: str, occluder: str, figures: Means, against: Against) -> list
     rows = []
     for method, values in figures.items():
         for name, value in values.items():
-            row: dict[str, Any] = {"setting": setting, "occluder": occluder, "method": method, "figure": name}
-            row |= {"unit": unit(name)}
-            row |= {"mean": value}
+            row: dict[str, Any] = {
+                "setting": setting, "occluder": occluder, "method": method, "figure": name, "unit": unit(name),
+                "mean": value,
+            }  # fmt: skip
             for reference in REFERENCES:
                 paired = against[method].get((name, reference), (float("nan"),) * 3)
                 ends = zip(("", "_low", "_high"), paired, strict=True)
