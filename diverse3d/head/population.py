@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
-from diverse3d._errors import InputError
-
+from .._errors import InputError
 from ._file import load_head
 from ._model import HeadModel
 
