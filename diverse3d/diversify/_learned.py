@@ -9,12 +9,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from safetensors import SafetensorError, safe_open
 
 import meshvae
 from meshvae import Condition, MaskedVAE, ResidualVAE
 
 from .._errors import InputError
+from ..files import read_safetensors_texts
 from ..head import HeadModel
 from ._components import ComponentCondition, ComponentModel, load_components
 from ._gaussian import head_vertices
@@ -167,9 +167,8 @@ def _card_head(path: Path) -> str | None:
 
 def _texts(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
+        return read_safetensors_texts(path)
+    except InputError:
         return {}
 
 
