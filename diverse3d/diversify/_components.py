@@ -17,7 +17,7 @@ from meshvae import Gaussian
 from .._errors import InputError
 from ..files import read_safetensors, write_safetensors
 from ..head import HeadModel
-from ._gaussian import N_RIGID
+from ._posterior import N_RIGID
 
 FORMAT = "diverse3d components 2"
 _LOG_VARIANCE_BOUND = 6.0

@@ -22,6 +22,7 @@ from ._npz import npz_bytes as npz_bytes
 from ._npz import parse_npz as parse_npz
 from ._npz import read_npy as read_npy
 from ._npz import read_npz as read_npz
+from ._npz import write_npz as write_npz
 from ._safetensors import Tensors as Tensors
 from ._safetensors import read_safetensors as read_safetensors
 from ._safetensors import read_safetensors_texts as read_safetensors_texts

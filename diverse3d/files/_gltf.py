@@ -114,6 +114,7 @@ class _Scene:
             if mode not in _TRIANGLES or "POSITION" not in attributes:
                 continue
             position = attributes["POSITION"]
+            corners = self._table(part["indices"], 1)[:, 0] if "indices" in part else None
             count = len(self._table(position, 3))
             if position not in added:
                 added[position] = self._count
@@ -122,7 +123,7 @@ class _Scene:
                     raise self._too_many()
                 name = first_mark(attributes)
                 self._parts.append((place, position, None if name is None else attributes[name], name or ""))
-            corners = np.arange(count) if "indices" not in part else self._table(part["indices"], 1)[:, 0]
+            corners = np.arange(count) if corners is None else corners
             if len(corners) > 3 * self._limits.mesh_elements:
                 raise self._too_many()
             if corners.dtype.kind == "f" or corners.min() < 0 or corners.max() >= count:

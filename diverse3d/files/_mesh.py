@@ -61,8 +61,10 @@ class Polygons:
 
     def add_table(self, corners: np.ndarray) -> None:
         """Add polygons that are alike, whole numbers [P, corners]."""
-        self._count(len(corners) * (corners.shape[1] - 2))
-        self._tables += [corners[:, [0, i, i + 1]] for i in range(1, corners.shape[1] - 1)]
+        count = max(corners.shape[1] - 2, 0)
+        self._count(len(corners) * count)
+        fan = np.stack([np.zeros(count, int), np.arange(count) + 1, np.arange(count) + 2], axis=1)
+        self._tables.append(corners[:, fan].reshape(-1, 3))
 
     def _count(self, triangles: int) -> None:
         self._triangles += max(triangles, 0)
@@ -71,15 +73,18 @@ class Polygons:
 
     def triangles(self, vertices: int) -> np.ndarray:
         """int32 [F, 3]; raises `Damaged` where a corner is none of so many vertices."""
-        corners, lengths = np.array(self._corners, np.int32), np.array(self._lengths, np.int64)
-        most = np.maximum(lengths - 2, 0)
-        first = np.repeat(np.cumsum(lengths) - lengths, most)
-        step = np.arange(len(first)) - np.repeat(np.cumsum(most) - most, most)
-        fans = corners[np.stack([first, first + step + 1, first + step + 2], axis=1)]
-        for faces in (fans, *self._tables):
+        corners, lengths = np.array(self._corners, np.int32), np.array(self._lengths, np.int32)
+        if len(lengths) and (lengths == 3).all():  # what most files hold; the general case takes much more memory
+            tables = [corners.reshape(-1, 3), *self._tables]
+        else:
+            most = np.maximum(lengths - 2, 0)
+            first = np.repeat(np.cumsum(lengths) - lengths, most)
+            step = np.arange(len(first)) - np.repeat(np.cumsum(most) - most, most)
+            tables = [corners[np.stack([first, first + step + 1, first + step + 2], axis=1)], *self._tables]
+        for faces in tables:
             if faces.size and not (faces.min() >= 0 and faces.max() < vertices):
                 raise Damaged("has a triangle whose corners are not among its vertices")
-        return np.concatenate([faces.astype(np.int32) for faces in (fans, *self._tables)])
+        return np.concatenate([faces.astype(np.int32, copy=False) for faces in tables])
 
 
 def lines_of(data: bytes, path: Path, limits: Limits) -> Iterator[bytes]:
