@@ -13,8 +13,8 @@ from .._errors import InputError
 from .._optimise import Solution
 from ..head import HeadModel, HeadParameters
 from ..observe import Observation, PartialMesh, Photo
-from ..surface import WeakPerspective, facing_camera
-from ._align import kabsch, rotation_vector
+from ..surface import WeakPerspective, facing_camera, kabsch
+from ._align import rotation_vector
 from ._appearance import Appearance
 from ._config import FitConfig
 from ._costs import (
