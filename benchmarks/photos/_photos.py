@@ -37,7 +37,7 @@ class Row(NamedTuple):
     occluder: str
     tone: str
     mask: tuple[float, ...]
-    """`FIGURES` of the seen face inside the rendered one, as papers/003 counts them."""
+    """`FIGURES` of the seen face inside the rendered one, as Li et al. 2021 count them."""
     certainty: float
     geometry_mm: tuple[float, ...]
     """RMS distance of truly visible face vertices, placed by a similarity, for each of `MASKS`."""
