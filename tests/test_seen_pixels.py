@@ -11,8 +11,7 @@ from helpers import as_float32, check_derivatives, rotation_about
 
 from diverse3d import complete
 from diverse3d._optimise import CONVERGED
-from diverse3d.diversify import METHODS, DiversifyConfig
-from diverse3d.diversify._algorithm2 import algorithm2_loss
+from diverse3d.diversify import METHODS, Algorithm2, DiversifyConfig
 from diverse3d.fit import Fit, FitReport, canonical, crop_face, prepare, render_face, seen_pixels
 from diverse3d.fit._crop import CROP_PX, blurred
 from diverse3d.fit._photometric import EVERY, FINEST_PX, ROBUST_SCALE, appearance_of
@@ -91,16 +90,7 @@ def moved(at, rng, n=3):
 
 def loss_of(at, points, pixels, config):
     z = jnp.zeros((len(points), 4))
-    return algorithm2_loss(
-        points,
-        z,
-        held_m=at.held_m,
-        visible=at.visible,
-        threshold=1.0,
-        config=config.algorithm2,
-        kernel_config=config.kernel,
-        pixels=pixels,
-    )
+    return Algorithm2(len(z), config.algorithm2, config.kernel, pixels).loss_of(points, z, at, 1.0)
 
 
 def test_a_head_equal_to_the_fit_has_the_fit_s_residual(problem, at, unknowns, shown):
