@@ -6,8 +6,9 @@ Lengths are counted in inter-ocular distances, so that one set of weights serves
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from .._arrays import on_device
 from ..head import HeadModel, SurfacePoints
 from ..observe import EYE_CLOSURE_PAIRS, MOUTH_CLOSURE_PAIRS
 from ..surface import WeakPerspective, uniform_laplacian
@@ -55,6 +56,8 @@ class LandmarkHead(eqx.Module):
     """The head restricted to those vertices."""
     dense: SurfacePoints
     """Mediapipe's points on it (the 68 landmarks where a head has no dense ones)."""
+    dense_index: Int[Array, " L"]
+    """Which of mediapipe's 468 points these are."""
     landmarks68: SurfacePoints
     """The 68 landmarks on it."""
 
@@ -126,4 +129,4 @@ def smoothness_factor(head: HeadModel) -> Float[Array, "K K"]:
     basis = np.asarray(head.components_m, np.float64).reshape(head.n_components, -1, 3)
     smoothed = np.stack([laplacian @ basis[:, :, axis].T for axis in range(3)]).reshape(-1, head.n_components)
     values, vectors = np.linalg.eigh(smoothed.T @ smoothed)
-    return jnp.asarray(np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T, head.dtype)
+    return on_device(np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T, head.dtype)

@@ -1,7 +1,7 @@
 """Stage 1 (papers/004, Algorithm 1): Observation → Fit."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._arrays import on_device
 from .._errors import InputError
 from .._optimise import Solution
 from ..head import HeadModel, HeadParameters
@@ -97,7 +98,7 @@ class Fit(eqx.Module):
 
     def to_world(self, vertices_m: Float[Array, "*n V 3"]) -> Float[Array, "*n V 3"]:
         """Vertices in the world frame."""
-        return vertices_m @ self.turn.T + jnp.broadcast_to(self.shift_m, vertices_m.shape)
+        return _moved(vertices_m, self.turn, self.shift_m)
 
     def parameters(self, head: HeadModel) -> HeadParameters:
         """FLAME-style parameters with head(parameters) = the fitted vertices in the world frame."""
@@ -110,6 +111,11 @@ class Fit(eqx.Module):
             pose=pose.at[0].set(jnp.asarray(rotation_vector(np.asarray(self.turn, np.float64)), head.dtype)),
             translation_m=self.shift_m + self.turn @ root - root,
         )
+
+
+@jax.jit
+def _moved(points_m: Array, turn: Float[Array, "3 3"], shift_m: Float[Array, "3"]) -> Array:
+    return points_m @ turn.T + jnp.broadcast_to(shift_m, points_m.shape)
 
 
 class FitProblem(eqx.Module):
@@ -194,14 +200,13 @@ def start_photo(
 ) -> tuple[PhotoProblem, Crop, PixelUnknowns, Solution[Unknowns], Int[Array, ""]]:
     """The fit to landmarks alone, and what its refinement by pixels needs; the steps taken come last."""
     assert problem.landmarks is not None and problem.pixels is not None, "a head with landmarks and albedo is needed"
-    target = photo_target(photo, problem.landmarks, problem.head)
+    target = photo_target(photo, problem.landmarks)
     solution, steps = _solve_photo(problem, problem.landmarks, target, config)
     rates = coefficient_rates(problem.head)
     photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
     return photos, crop_face(photo, problem.head.dtype), start_appearance(photos, solution.value), solution, steps
 
 
-@eqx.filter_jit
 def _residual_part(
     head: HeadModel, z: Float[Array, " K"], visible: Bool[Array, " V"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -212,44 +217,51 @@ def _residual_part(
     return 1e3 * jnp.sqrt(beyond / jnp.maximum(jnp.sum(seen), 1.0)), beyond / jnp.maximum(beyond, whole + 1e-12)
 
 
+class _Placed(NamedTuple):
+    """A photo's fitted head before its visible vertices are known."""
+
+    vertices_m: Float[Array, "V 3"]
+    landmarks68_px: Float[Array, "68 2"]
+    camera: WeakPerspective
+    turn: Float[Array, "3 3"]
+    posed_m: Float[Array, "V 3"]
+    posed_px: Float[Array, "V 2"]
+
+
 @eqx.filter_jit
-def _photo_result(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns):
+def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns) -> _Placed:
     _, projected = project_landmarks(points, target, unknowns)
-    return canonical(problem.head, unknowns), projected
-
-
-def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
-    head = problem.head
-    if problem.landmarks is None:
-        raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
-    appearance = None
-    if problem.pixels is None or config.weights.photometric == 0.0:
-        target = photo_target(photo, problem.landmarks, head)
-        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
-        unknowns = solution.value
-    else:
-        photos, crop, at, solution, steps = start_photo(photo, problem, config)
-        target = photos.target
-        at = fit_pixels(photos, crop, colours_first(photos, crop, at, config.weights), config)
-        unknowns, appearance = at.shape, appearance_of(at)
-    vertices, projected = _photo_result(problem, problem.landmarks, target, unknowns)
+    vertices = canonical(problem.head, unknowns)
     camera = camera_at(unknowns, target.camera_start, target.interocular_px)
     turn = rotation_of(unknowns) @ target.rotation_start
     # A weak-perspective camera carries the translation: the posed head stays at its own origin.
     posed = vertices @ turn.T
-    visible = facing_camera(posed, head.faces) & vertices_outside_mask(camera.project(posed), photo.hidden)
-    distance = jnp.sum((projected - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
-    residual_rms_mm, residual_share = _residual_part(head, unknowns.z, jnp.asarray(visible))
+    return _Placed(vertices, projected, camera, turn, posed, camera.project(posed))
+
+
+@eqx.filter_jit
+def _photo_fit(
+    head: HeadModel,
+    target: PhotoTarget,
+    unknowns: Unknowns | PixelUnknowns,
+    placed: _Placed,
+    visible: Bool[Array, " V"],
+    solution: Solution[Unknowns],
+    steps: Int[Array, ""],
+) -> Fit:
+    shape = unknowns.shape if isinstance(unknowns, PixelUnknowns) else unknowns
+    distance = jnp.sum((placed.landmarks68_px - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
     rms_px = jnp.sqrt(jnp.sum(distance) / jnp.maximum(jnp.sum(target.landmarks68_weight), 1.0))
+    residual_rms_mm, residual_share = _residual_part(head, shape.z, visible)
     return Fit(
-        unknowns=at_rest(unknowns),
-        vertices_m=vertices,
-        held_m=vertices,
-        visible=jnp.asarray(visible),
-        turn=turn,
+        unknowns=at_rest(shape),
+        vertices_m=placed.vertices_m,
+        held_m=placed.vertices_m,
+        visible=visible,
+        turn=placed.turn,
         shift_m=jnp.zeros(3, head.dtype),
-        camera=camera,
-        landmarks68_px=projected,
+        camera=placed.camera,
+        landmarks68_px=placed.landmarks68_px,
         report=FitReport(
             landmark_rms_px=rms_px,
             landmark_rms_interocular=rms_px / target.interocular_px,
@@ -259,12 +271,52 @@ def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
             residual_rms_mm=residual_rms_mm,
             residual_share=residual_share,
         ),
-        appearance=appearance,
+        appearance=appearance_of(unknowns) if isinstance(unknowns, PixelUnknowns) else None,
     )
 
 
+def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
+    head = problem.head
+    if problem.landmarks is None:
+        raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
+    unknowns: Unknowns | PixelUnknowns
+    if problem.pixels is None or config.weights.photometric == 0.0:
+        target = photo_target(photo, problem.landmarks)
+        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+        unknowns = shape = solution.value
+    else:
+        photos, crop, begin, solution, steps = start_photo(photo, problem, config)
+        target = photos.target
+        unknowns = fit_pixels(photos, crop, colours_first(photos, crop, begin, config.weights), config)
+        shape = unknowns.shape
+    placed = _place(problem, problem.landmarks, target, shape)
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(placed.posed_px, photo.hidden)
+    return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), solution, steps)
+
+
+class _MeshSolution(NamedTuple):
+    """Where the fit of a partial mesh ended, in the frame that the closed-form pose gave."""
+
+    rest: Unknowns
+    """Shape and joints."""
+    turn: Float[Array, "3 3"]
+    """The rigid motion that is left: its rotation …"""
+    translation: Float[Array, "3"]
+    """… and its translation, in its own unit."""
+    vertices_m: Float[Array, "V 3"]
+    report: FitReport
+
+
 @eqx.filter_jit
-def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Array, config: FitConfig):
+def _solve_mesh(
+    problem: FitProblem,
+    held_m: Float[Array, "V 3"],
+    seen: Bool[Array, " V"],
+    sigma_m: Float[Array, ""],
+    config: FitConfig,
+) -> _MeshSolution:
+    visible = seen.astype(problem.head.dtype)
+
     def residuals(unknowns: Unknowns):
         return [
             vertex_cost(rigid(unknowns, canonical(problem.head, unknowns)), held_m, visible, sigma_m, config.weights),
@@ -273,46 +325,48 @@ def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Arr
         ]
 
     solution, steps = _solve(residuals, problem, config)
-    vertices = canonical(problem.head, solution.value)
-    error = rigid(solution.value, vertices) - held_m
-    square = jnp.sum(error**2, axis=1) * visible
-    rms_mm = 1e3 * jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(visible), 1.0))
-    return solution, steps, vertices, rms_mm
+    unknowns = solution.value
+    vertices, zero = canonical(problem.head, unknowns), jnp.zeros((), problem.head.dtype)
+    square = jnp.sum((rigid(unknowns, vertices) - held_m) ** 2, axis=1) * visible
+    residual_rms_mm, residual_share = _residual_part(problem.head, unknowns.z, seen)
+    report = FitReport(
+        landmark_rms_px=zero,
+        landmark_rms_interocular=zero,
+        visible_rms_mm=1e3 * jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(visible), 1.0)),
+        steps=steps,
+        result=solution.result,
+        residual_rms_mm=residual_rms_mm,
+        residual_share=residual_share,
+    )
+    return _MeshSolution(at_rest(unknowns), rotation_of(unknowns), unknowns.translation, vertices, report)
+
+
+@eqx.filter_jit
+def _mean_head(head: HeadModel) -> Float[Array, "V 3"]:
+    return head.shaped(head.prior_mean)
 
 
 def _fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> Fit:
     head = problem.head
-    template = np.asarray(head.shaped(head.prior_mean), np.float64)
     # Double precision on the host: the input may lie far from the origin.
-    turn, shift = kabsch(template, mesh.vertices_m, mesh.visible)
+    turn, shift = kabsch(np.asarray(_mean_head(head), np.float64), mesh.vertices_m, mesh.visible)
     held = np.where(mesh.visible[:, None], (mesh.vertices_m - shift) @ turn, 0.0)
-    weight = jnp.asarray(mesh.visible, head.dtype)
-    sigma = jnp.asarray(1e-3 * config.vertex_sigma_mm, head.dtype)
-    solution, steps, vertices, rms_mm = _solve_mesh(problem, jnp.asarray(held, head.dtype), weight, sigma, config)
-    unknowns = solution.value
+    sigma = on_device(1e-3 * config.vertex_sigma_mm, head.dtype)
+    visible = on_device(mesh.visible, bool)
+    found = _solve_mesh(problem, on_device(held, head.dtype), visible, sigma, config)
     # Fold the fitted rigid motion into the frame, so that the head frame is the head's own.
-    extra_turn = np.asarray(rotation_of(unknowns), np.float64)
-    extra_shift = RIGID_UNIT * INTEROCULAR_M * np.asarray(unknowns.translation, np.float64)
+    extra_turn = np.asarray(found.turn, np.float64)
+    extra_shift = RIGID_UNIT * INTEROCULAR_M * np.asarray(found.translation, np.float64)
     total_turn, total_shift = turn @ extra_turn, turn @ extra_shift + shift
-    held = np.where(mesh.visible[:, None], (mesh.vertices_m - total_shift) @ total_turn, 0.0)
-    zero = jnp.zeros((), head.dtype)
-    residual_rms_mm, residual_share = _residual_part(head, unknowns.z, jnp.asarray(mesh.visible))
+    held = np.where(mesh.visible[:, None], (mesh.vertices_m - total_shift) @ total_turn, found.vertices_m)
     return Fit(
-        unknowns=at_rest(unknowns),
-        vertices_m=vertices,
-        held_m=jnp.where(weight[:, None] > 0, jnp.asarray(held, head.dtype), vertices),
-        visible=jnp.asarray(mesh.visible),
-        turn=jnp.asarray(total_turn, head.dtype),
-        shift_m=jnp.asarray(total_shift, head.dtype),
+        unknowns=found.rest,
+        vertices_m=found.vertices_m,
+        held_m=on_device(held, head.dtype),
+        visible=visible,
+        turn=on_device(total_turn, head.dtype),
+        shift_m=on_device(total_shift, head.dtype),
         camera=None,
         landmarks68_px=None,
-        report=FitReport(
-            landmark_rms_px=zero,
-            landmark_rms_interocular=zero,
-            visible_rms_mm=rms_mm,
-            steps=steps,
-            result=solution.result,
-            residual_rms_mm=residual_rms_mm,
-            residual_share=residual_share,
-        ),
+        report=found.report,
     )

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
+from .._arrays import on_device
 from .._errors import InputError
 from .._limits import one_line
 from .._suggest import nearest
@@ -56,8 +57,8 @@ def load_noise(head: HeadModel, name: str) -> NoiseModel:
         if learnt and arrays[0].shape == (head.n_vertices,):
             sigma, factors, scale = arrays
             return NoiseModel(
-                sigma_m=jnp.asarray(sigma, head.dtype),
-                factors_m=jnp.asarray(factors.astype(np.float32) * scale[:, None, None], head.dtype),
+                sigma_m=on_device(sigma, head.dtype),
+                factors_m=on_device(factors.astype(np.float32) * scale[:, None, None], head.dtype),
                 name=name,
             )
     return isotropic_noise(head, 1e-3 * DEFAULT_SIGMA_MM[name], name)
@@ -66,8 +67,8 @@ def load_noise(head: HeadModel, name: str) -> NoiseModel:
 def isotropic_noise(head: HeadModel, sigma_m: float, name: str) -> NoiseModel:
     """The same independent noise on every vertex."""
     return NoiseModel(
-        sigma_m=jnp.full(head.n_vertices, sigma_m, head.dtype),
-        factors_m=jnp.zeros((0, head.n_vertices, 3), head.dtype),
+        sigma_m=on_device(np.full(head.n_vertices, sigma_m), head.dtype),
+        factors_m=on_device(np.zeros((0, head.n_vertices, 3)), head.dtype),
         name=name,
     )
 
@@ -87,8 +88,8 @@ def learn_noise(errors_m: Float[np.ndarray, "S V 3"], *, rank: int, name: str, d
     square = (left**2).sum(0) / max(count - rank, 1)
     sigma = np.sqrt(square.reshape(-1, 3).mean(1) + _FLOOR_M**2)
     return NoiseModel(
-        sigma_m=jnp.asarray(sigma, dtype),
-        factors_m=jnp.asarray(factors.reshape(-1, *errors_m.shape[1:]), dtype),
+        sigma_m=on_device(sigma, dtype),
+        factors_m=on_device(factors.reshape(-1, *errors_m.shape[1:]), dtype),
         name=name,
     )
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._arrays import on_device
 from .._optimise import Solution, least_squares
 from ..head import SurfacePoints
 from ..surface import Fragments, WeakPerspective, interpolate, vertex_normals
@@ -99,9 +100,7 @@ def fit_colours(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights: W
 
 def points_seen(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> tuple[SurfacePoints, Float[Array, " P"]]:
     """Surface points that the crop shows, with their weights."""
-    posed, normals = _surface(problem, at.shape)
-    _, camera = _pose(problem, at.shape)
-    seen = look(problem.pixels, posed, crop.camera(camera))
+    seen, normals = _look(problem, crop, at.shape)
     return spread_points(problem.pixels, seen, normals, np.asarray(crop.weight))
 
 
@@ -110,8 +109,8 @@ def start_appearance(problem: PhotoProblem, shape: Unknowns) -> PixelUnknowns:
     dtype = shape.z.dtype
     return PixelUnknowns(
         shape=shape,
-        albedo=jnp.zeros(problem.pixels.albedo.n_components, dtype),
-        light=jnp.zeros((9, 3), dtype),
+        albedo=on_device(np.zeros(problem.pixels.albedo.n_components), dtype),
+        light=on_device(np.zeros((9, 3)), dtype),
     )
 
 
@@ -133,22 +132,20 @@ class Rendered(eqx.Module):
     """Cosine between the normal and the direction to the camera."""
 
 
+@eqx.filter_jit
 def rendered(problem: PhotoProblem, crop: Crop, at: PixelUnknowns) -> Rendered:
     """The fitted face, drawn in the pixels of the crop."""
-    posed, _ = _surface(problem, at.shape)
-    _, camera = _pose(problem, at.shape)
+    turn, camera = _pose(problem, at.shape)
+    posed, _ = posed_surface(problem.pixels, at.shape, turn)
     return render_face(problem.pixels, crop, posed, camera, appearance_of(at))
 
 
+@eqx.filter_jit
 def render_face(
     pixels: PixelHead, crop: Crop, posed_m: Float[Array, "n 3"], camera: WeakPerspective, appearance: Appearance
 ) -> Rendered:
     """A posed face (`PixelHead.kept` vertices, camera's frame), drawn in the pixels of the crop."""
-    return _paint(pixels, look(pixels, posed_m, crop.camera(camera)), posed_m, appearance)
-
-
-@eqx.filter_jit
-def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], appearance: Appearance) -> Rendered:
+    seen = look(pixels, posed_m, crop.camera(camera))
     albedo, normal, place = (
         interpolate(seen, values, pixels.faces)
         for values in (
@@ -162,9 +159,11 @@ def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], app
 
 
 @eqx.filter_jit
-def _surface(problem: PhotoProblem, shape: Unknowns) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"]]:
-    turn, _ = _pose(problem, shape)
-    return posed_surface(problem.pixels, shape, turn)
+def _look(problem: PhotoProblem, crop: Crop, shape: Unknowns) -> tuple[Fragments, Float[Array, "n 3"]]:
+    """What each pixel of the crop sees of the face, and the face's normals in the camera's frame."""
+    turn, camera = _pose(problem, shape)
+    posed, normals = posed_surface(problem.pixels, shape, turn)
+    return look(problem.pixels, posed, crop.camera(camera)), normals
 
 
 def _pose(problem: PhotoProblem, shape: Unknowns) -> tuple[Float[Array, "3 3"], WeakPerspective]:
@@ -253,7 +252,7 @@ def colours_first(problem: PhotoProblem, crop: Crop, at: PixelUnknowns, weights:
     colours under which all of it is likeliest win. A pixel is face with a Gaussian difference or something else, of
     any colour alike (papers/003, eq. 8-9).
     """
-    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], points_seen(problem, crop, at))
+    points, share = points_seen(problem, crop, at)
     return _robust_colours(problem, points, share, blurred(crop, _SOFT_PX), at, weights)
 
 
@@ -266,6 +265,7 @@ def _robust_colours(
     at: PixelUnknowns,
     weights: Weights,
 ) -> PixelUnknowns:
+    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], (points, share))
     surface = patches(problem.pixels, points, at.shape)
     points_m, _ = surface(at.shape)
     normals, seen = _still(problem, surface, crop, at.shape)

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._arrays import on_device
 from ..head import SurfacePoints
 from ..observe import Observation
-from ..surface import vertex_normals
-from ._crop import blurred, crop_face
+from ..surface import Fragments, vertex_normals
+from ._crop import Crop, blurred, crop_face
 from ._fit import Fit
 from ._photometric import EVERY, FINEST_PX, ROBUST_SCALE
 from ._pixels import Facets, Picture, PixelHead, colour_differences, facets, look, spread_points
@@ -56,39 +57,41 @@ def seen_pixels(seen: Observation, pixels: PixelHead | None, fit: Fit) -> SeenPi
     """What an observation's photo shows of a fit; None for a mesh, and where the fit knows no skin."""
     if seen.photo is None or pixels is None or fit.appearance is None:
         return None
-    assert fit.camera is not None, "a photo's fit has a camera"
     crop = crop_face(seen.photo, fit.vertices_m.dtype)
-    camera = crop.camera(fit.camera)
-    vertices, normals = _surface(pixels, fit)
-    posed = vertices @ fit.turn.T
-    fragments = look(pixels, posed, camera)
+    fragments, posed_normals, vertices, normals = _look(pixels, crop, fit)
     weight = np.asarray(crop.weight)
-    found = spread_points(pixels, fragments, normals @ fit.turn.T, weight)
-    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], found)
-    shows = jnp.asarray(np.mean(weight * (np.asarray(fragments.face) >= 0)), share.dtype)
-    share = shows * share / jnp.maximum(jnp.sum(share), 1.0)
-    picture = Picture(blurred(crop, FINEST_PX).tone, fit.turn, camera)
-    return _fixed(pixels, points, share, picture, vertices, normals, fit)
+    points, share = spread_points(pixels, fragments, posed_normals, weight)
+    shows = on_device(np.mean(weight * (np.asarray(fragments.face) >= 0)), share.dtype)
+    return _fixed(pixels, points, shows, share, blurred(crop, FINEST_PX), vertices, normals, fit)
 
 
 @eqx.filter_jit
-def _surface(pixels: PixelHead, fit: Fit) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"]]:
-    """The fitted face's vertices in metres and their unit normals, head frame."""
+def _look(
+    pixels: PixelHead, crop: Crop, fit: Fit
+) -> tuple[Fragments, Float[Array, "n 3"], Float[Array, "n 3"], Float[Array, "n 3"]]:
+    """What each pixel of the crop sees, posed normals, and the fitted face's vertices and normals in the head frame."""
+    assert fit.camera is not None, "a photo's fit has a camera"
     vertices = canonical(pixels.head, fit.unknowns)
-    return vertices, vertex_normals(vertices, pixels.faces)
+    normals = vertex_normals(vertices, pixels.faces)
+    fragments = look(pixels, vertices @ fit.turn.T, crop.camera(fit.camera))
+    return fragments, normals @ fit.turn.T, vertices, normals
 
 
 @eqx.filter_jit
 def _fixed(
     pixels: PixelHead,
     points: SurfacePoints,
+    shows: Float[Array, ""],
     share: Float[Array, " P"],
-    picture: Picture,
+    crop: Crop,
     vertices_m: Float[Array, "n 3"],
     normals: Float[Array, "n 3"],
     fit: Fit,
 ) -> SeenPixels:
-    assert fit.appearance is not None
+    assert fit.appearance is not None and fit.camera is not None
+    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], (points, share))
+    share = shows * share / jnp.maximum(jnp.sum(share), 1.0)
+    picture = Picture(crop.tone, fit.turn, crop.camera(fit.camera))
     return SeenPixels(
         corners=pixels.kept[points.corners],
         facets=facets(points, normals, vertices_m[points.corners.reshape(-1)]),

@@ -5,11 +5,11 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from .._arrays import on_device
 from .._optimise import Solution, descend, least_squares, sum_of_squares
 from ..head import HeadModel
 from ._config import FitConfig
@@ -53,7 +53,7 @@ def coefficient_rates(head: HeadModel) -> Float[Array, " K"]:
         if name.endswith("eyeball") and row < head.n_components:
             rate[row : row + size] = 0.5
         row += size
-    return jnp.asarray(rate, head.dtype)
+    return on_device(rate, head.dtype)
 
 
 def _slowed(rates: Float[Array, " K"]) -> optax.GradientTransformation:

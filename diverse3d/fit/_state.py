@@ -1,11 +1,17 @@
 """The unknowns of stage 1 in units of their prior, and the head they describe."""
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from ..head import HeadModel, HeadParameters
+from .._arrays import on_device
+from ..head import Albedo, HeadModel, HeadParameters
 from ..surface import WeakPerspective, rotation_matrix
+
+Part = TypeVar("Part", HeadModel, Albedo)
 
 RIGID_UNIT = 0.1
 """One unit of the rigid unknowns: 0.1 rad, and 0.1 inter-ocular distances."""
@@ -73,6 +79,16 @@ def camera_at(unknowns: Unknowns, base: WeakPerspective, interocular_px: Float[A
 def rotation_of(unknowns: Unknowns) -> Float[Array, "3 3"]:
     """Rotation matrix of the unknown rigid motion."""
     return rotation_matrix(RIGID_UNIT * unknowns.rotation)
+
+
+def subset(model: Part, vertices: Int[np.ndarray, " n"]) -> Part:
+    """A head or an albedo restricted to some vertices, by one compiled program."""
+    return _subset(model, on_device(vertices, jnp.int32))
+
+
+@eqx.filter_jit
+def _subset(model: Part, vertices: Int[Array, " n"]) -> Part:
+    return model.subset(vertices)
 
 
 def at_rest(unknowns: Unknowns) -> Unknowns:

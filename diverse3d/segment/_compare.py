@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from .._arrays import on_device
 from ..fit import (
     CROP_PX,
     Crop,
@@ -73,5 +73,5 @@ def compare(state: State) -> Comparison:
 def recolour(state: State, seen_share: Float[np.ndarray, "S S"], weights: Weights) -> State:
     """Skin and light by those pixels that are thought seen; the shape stays, since it is only to be compared."""
     weight = np.repeat(np.repeat(seen_share, 2, axis=0), 2, axis=1) * np.asarray(state.crop.weight)
-    held = Crop(state.crop.tone, jnp.asarray(weight, state.crop.weight.dtype), state.crop.scale, state.crop.corner_px)
+    held = Crop(state.crop.tone, on_device(weight, state.crop.weight.dtype), state.crop.scale, state.crop.corner_px)
     return state._replace(at=fit_colours(state.problem, held, state.at, weights))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from PIL import Image
 
+from .._arrays import on_device
 from .._errors import InputError
 from ..fit import FitConfig, FitProblem
 from ..observe import Photo
@@ -81,7 +82,7 @@ def judge(pair: Comparison, share: Float[np.ndarray, "S S"] | None, segmenter: S
     padded = np.zeros((pair.face.size, rows.shape[1]), np.float32)
     padded[: len(rows)] = rows
     odds = np.zeros(pair.face.shape)
-    odds[pair.face] = np.asarray(_odds(segmenter, jnp.asarray(padded)), np.float64)[: len(rows)]
+    odds[pair.face] = np.asarray(_odds(segmenter, on_device(padded, jnp.float32)), np.float64)[: len(rows)]
     odds[pair.face] = without_background(odds[pair.face], pair.person[pair.face])
     return Judgement(pair, odds, smooth_cut(odds, pair.seen, pair.face, strength=_STRENGTH, contrast=_CONTRAST))
 

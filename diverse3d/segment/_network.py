@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
+from .._arrays import on_device
 from .._errors import InputError
 from .._limits import one_line
 
@@ -74,7 +75,7 @@ def load_segmenter(name: str, path: Path | None = None) -> Segmenter:
     try:
         with safe_open(path, framework="numpy") as file:
             keys = [key for key in file.keys() if key.startswith(f"{name}/")]  # noqa: SIM118 (the file is no mapping)
-            table = {key.split("/")[1]: jnp.asarray(file.get_tensor(key)) for key in keys}
+            table = {key.split("/")[1]: on_device(file.get_tensor(key), jnp.float32) for key in keys}
         layers = range(sum(part.startswith("weight") for part in table))
         return Segmenter(
             centre=table["centre"],
