@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from meshvae import whole_file
+
 
 class Point(NamedTuple):
     """One budget of one row."""
@@ -46,6 +48,5 @@ def draw_curves(points: Sequence[Point], references: Mapping[str, float], path: 
         axes.axhline(value, color="0.4", linestyle=("-", "--", "-.", ":")[number % 4], linewidth=1, label=name)
     axes.set(xscale="log", yscale="log", xlabel="training steps", ylabel="hidden vertices: mean error (mm)")
     axes.legend(fontsize="small")
-    aside = path.with_suffix(".part")
-    FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    with whole_file(path) as aside:
+        FigureCanvasAgg(figure).print_png(str(aside))

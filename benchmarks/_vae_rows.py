@@ -162,10 +162,7 @@ def load_masked(path: Path | None, head: HeadModel) -> Trained | None:
         return None
     chosen = SHIPPED["masked"] if path is None else path
     fingerprint = meshvae.topology_fingerprint(np.asarray(head.faces), head.n_vertices)
-    try:
-        trained = meshvae.load_model(chosen, fingerprint=fingerprint)
-    except meshvae.InputError as error:
-        raise InputError(str(error)) from error
+    trained = meshvae.load_model(chosen, fingerprint=fingerprint)
     if not isinstance(trained.model, MaskedVAE):
         raise InputError(f"{chosen} holds a residual model; name weights of a masked one.")
     return trained

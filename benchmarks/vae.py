@@ -53,12 +53,9 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
     out = options.out / "vae"
     out.mkdir(parents=True, exist_ok=True)
     head = load_head()
-    try:
-        figures, points = _embedded(head, options, budgets, out, console)
-        figures |= _flame(options.heads, budgets, out, console)
-        found = _residual(head, options, budgets, out, console)
-    except meshvae.InputError as error:
-        raise InputError(str(error)) from error
+    figures, points = _embedded(head, options, budgets, out, console)
+    figures |= _flame(options.heads, budgets, out, console)
+    found = _residual(head, options, budgets, out, console)
     settings = f"vae[heads={options.heads}]"
     _write_csv(figures, options.out / "vae.csv")
     text = _table(figures, settings)

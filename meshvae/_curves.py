@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from ._files import whole_file
+
 
 class Curves:
     """`curves.csv`: a line a validation."""
@@ -16,12 +18,10 @@ class Curves:
     def add(self, figures: dict[str, float]) -> None:
         """Add a line and write all, aside and then renamed."""
         self.lines.append({name: f"{value:.6g}" for name, value in figures.items()})
-        aside = self.path.with_suffix(".part")
-        with aside.open("w", newline="") as file:
+        with whole_file(self.path) as aside, aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.lines[-1]))
             writer.writeheader()
             writer.writerows(self.lines)
-        aside.replace(self.path)
 
 
 def read_curves(path: Path) -> list[dict[str, str]]:
@@ -49,6 +49,5 @@ def draw_curves(table: Path, picture: Path) -> None:
                 axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.legend()
-    aside = picture.with_suffix(".part")
-    FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(picture)
+    with whole_file(picture) as aside:
+        FigureCanvasAgg(figure).print_png(str(aside))

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.numpy import save_file
 
 from ._config import ModelConfig
 from ._errors import InputError
+from ._files import whole_file
 from ._hierarchy import Hierarchy, hierarchy_arrays, hierarchy_from_arrays
 from ._model import MaskedVAE, ResidualVAE, make_model
 
@@ -48,7 +48,7 @@ class Trained:
 
 
 def save_model(trained: Trained, path: Path, *, half: bool = False) -> str:
-    """Write a model, aside and then renamed; `half` stores the learned arrays in half precision. Returns its hash."""
+    """Write a model, whole or not at all; `half` stores the learned arrays in half precision. Returns its hash."""
     learned = eqx.filter(trained.model, eqx.is_inexact_array)
     kind = np.float16 if half else np.float32
     arrays = {f"model{name}": np.asarray(leaf, kind) for name, leaf in _named(learned)}
@@ -63,15 +63,10 @@ def save_model(trained: Trained, path: Path, *, half: bool = False) -> str:
     }
     # One entry: safetensors writes several in an order of its own at every run.
     texts = {"meshvae": json.dumps(description, sort_keys=True)}
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
-        unfinished = Path(aside) / "model"
+    with whole_file(path) as aside:
         # Not `ascontiguousarray`, which would give a number the shape of a list of one.
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        save_file(contiguous, unfinished, metadata=texts)
-        digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-        unfinished.replace(path)
-    return digest
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, aside, metadata=texts)
+        return hashlib.sha256(aside.read_bytes()).hexdigest()
 
 
 def load_model(

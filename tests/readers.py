@@ -40,7 +40,8 @@ from PIL import Image
 from safetensors.numpy import save
 
 from diverse3d._errors import InputError
-from diverse3d.cli._replay import _difference, read_record
+from diverse3d.cli._replay import _difference
+from diverse3d.cli._stored import read_record
 from diverse3d.diversify import DiversifyConfig
 from diverse3d.fit import FitConfig
 from diverse3d.head import HeadModel, head_from_arrays, head_metadata, load_head

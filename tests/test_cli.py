@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from diverse3d.cli import main
-from diverse3d.cli._replay import _settings
+from diverse3d.cli._stored import _settings
 from diverse3d.diversify import DiversifyConfig, get_method
 from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 import diverse3d
 from diverse3d._errors import InputError
+from diverse3d.files import write_safetensors
 from diverse3d.head import _bases, load_head
 from diverse3d.head._residual import Fields, carried
 from diverse3d.head.makehuman import (
@@ -21,7 +22,6 @@ from diverse3d.head.makehuman import (
     _mesh,
     _morphs,
     _source,
-    _write,
     build_head,
 )
 from diverse3d.head.population import split
@@ -299,7 +299,7 @@ def test_writing_is_reproducible_and_reads_back(tmp_path, rng):
         "d": np.arange(3, dtype=np.uint8),
     }
     for name, order in (("one", list(tensors)), ("two", list(tensors)[::-1])):
-        _write.write_tensors(tmp_path / name, {k: tensors[k] for k in order}, {"z": "1", "y": "é"})
+        write_safetensors(tmp_path / name, {k: tensors[k] for k in order}, {"z": "1", "y": "é"})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
     for key, value in load_file(tmp_path / "one").items():

@@ -10,7 +10,7 @@ import pytest
 
 import meshvae
 from diverse3d._errors import InputError
-from diverse3d.cli._commands import DiversifyOptions
+from diverse3d.cli._options import DiversifyOptions
 from diverse3d.diversify import (
     N_RIGID,
     SAMPLE_TEXT,

@@ -26,9 +26,9 @@ from readers import (
 )
 
 from diverse3d._errors import InputError
-from diverse3d._limits import Limits
 from diverse3d.cli import main
-from diverse3d.observe._gltf import read_gltf
+from diverse3d.files import Limits
+from diverse3d.files._gltf import read_gltf
 
 CASES = 25
 """Damaged files a reader here; tools/fuzz_readers.py makes thousands."""

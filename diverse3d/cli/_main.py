@@ -6,14 +6,37 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
+from tyro.conf import subcommand
 
 from .._errors import InputError
-from ._commands import Command
+from ._benchmark import Benchmark
+from ._complete import Complete
+from ._demo import Demo
+from ._doctor import Doctor
+from ._fit import Fit
+from ._head import Head
+from ._interpolate import Interpolate
+from ._replay import Replay
+from ._score import Score
+from ._train import Train
 
 OK, FAILURE, BAD_INPUT = 0, 1, 2
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Complete, subcommand("complete")]
+    | Annotated[Fit, subcommand("fit")]
+    | Annotated[Head, subcommand("head")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Replay, subcommand("replay")]
+    | Annotated[Interpolate, subcommand("interpolate")]
+    | Annotated[Score, subcommand("score")]
+    | Annotated[Benchmark, subcommand("benchmark")]
+    | Annotated[Doctor, subcommand("doctor")]
+)
 
 _DESCRIPTION = "One occluded face in, N plausible and diverse 3D heads out."
 

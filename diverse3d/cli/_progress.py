@@ -1,15 +1,13 @@
-"""Progress on stderr, with the time left; and the compilation cache that shortens it."""
+"""Progress on stderr, with the time left."""
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 TYPICAL_SECONDS = {
     "head": 1.0,
@@ -77,41 +75,23 @@ class Reporter:
     @contextlib.contextmanager
     def shown(self) -> Iterator["Reporter"]:
         """Show a bar while inside, if stderr is a terminal; else one line a stage."""
-        console = Console(stderr=True)
-        if self._quiet or not console.is_terminal:
+        if self._quiet:
             yield self
             return
-        left = _SecondsLeft(self)
-        columns = (SpinnerColumn(), TextColumn("{task.description:<26}"), BarColumn(), TimeElapsedColumn(), left)
-        with Progress(*columns, console=console, transient=True) as self._bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            yield self
+            return
+
+        class SecondsLeft(ProgressColumn):
+            def render(column, task: object) -> Text:
+                return Text(f"about {self.seconds_left():.0f} s left")
+
+        columns = (SpinnerColumn(), TextColumn("{task.description:<26}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, SecondsLeft(), console=console, transient=True) as self._bar:
             self._bar.add_task("starting", total=self._total)
             yield self
-
-
-class _SecondsLeft(ProgressColumn):
-    def __init__(self, reporter: Reporter) -> None:
-        super().__init__()
-        self._reporter = reporter
-
-    def render(self, task: Task) -> Text:
-        return Text(f"about {self._reporter.seconds_left():.0f} s left")
-
-
-def cache_folder() -> Path | None:
-    """The user's cache folder for this program, made if need be; None where there can't be one."""
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diverse3d"
-        root.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # read-only, or no home at all: everything works without
-        return None
-    return root
-
-
-def use_compilation_cache() -> None:
-    """Keep compiled code between runs."""
-    import jax
-
-    root = cache_folder()
-    if root is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

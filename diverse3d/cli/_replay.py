@@ -1,152 +1,83 @@
 """The command `replay`: a result again, from its folder alone."""
 
 import dataclasses
-import math
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated
 
-import numpy as np
+from tyro.conf import Positional, arg
 
-from .. import _api, show
 from .._errors import InputError
-from .._json import read_json
-from .._limits import Limits, one_line, read_bytes
-from .._npz import parse_npz
-from ..diversify import DiversifyConfig
-from ..fit import FitConfig, Weights
-from ..head import HeadModel, load_head, residual_of
-from ..observe import Observation, observe_mesh, observe_photo
-from ..show import Run, Stages
-from ._commands import Replay
-from ._complete import seed_key
-from ._progress import Reporter, use_compilation_cache
-
-Settings = TypeVar("Settings", FitConfig, DiversifyConfig, Weights)
+from ._options import OptionalFile, seed_key
+from ._progress import Reporter
 
 
-def run_replay(command: Replay) -> int:
-    """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
-    record, run = read_record(command.result)
-    stored = command.result / "completions.npz"
-    if not stored.is_file():
-        raise InputError(f"{command.result} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
-    key = run.key() if command.seed is None else seed_key(command.seed)
-    before = read_bytes(stored, "result_bytes", Limits.from_environment())
-    use_compilation_cache()
-    reporter = Reporter(("head", "observe", "prepare", "fit", "complete"), quiet=command.quiet)
-    stages = Stages(reporter)
-    with reporter.shown():
-        with stages("head"):
-            head = load_same_head(command.head, command.result, run)
-        with stages("observe"):
-            seen = observe_again(command.result, head)
-        result = _api.complete(
-            seen, head=head, n=run.n, method=run.method, key=key, noise=run.noise,
-            fit_config=run.fit, config=run.diversify, weights=command.weights, stages=stages,
-        )  # fmt: skip
-    stored_weights = record.get("weights")
-    made_with = stored_weights.get("sha256") if isinstance(stored_weights, dict) else None
-    if made_with != result.weights_sha256:
-        raise InputError(
-            f"{command.result} was made with other trained weights ({one_line(made_with)[:12]}); "
-            "give them by --weights."
-        )
-    again = show.npz_bytes(show.completion_arrays(result))
-    if again == before:
-        if not command.quiet:
-            print(f"{command.result}: identical, all {len(before)} bytes of completions.npz")
-        return 0
-    if not command.quiet:
-        print(f"{command.result}: not identical; {_difference(before, again)}")
-        now = show.versions()
-        for name, version in now.items():
-            if (former := record.get("versions", {}).get(name)) != version:
-                print(f"  {name} was {one_line(former)} and is {version}")
-    return 1
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Run a result again from its record and say whether it is the same, byte for byte (exit code 0) or not (1)."""
 
+    result: Positional[Path]
+    """Folder that `complete` or `demo` wrote."""
+    head: OptionalFile = None
+    """Head file that the result was made with; the embedded head if not given."""
+    weights: OptionalFile = None
+    """Trained weights that the result was made with; the ones in the package if not given."""
+    seed: Annotated[int | None, arg(metavar="INT")] = None
+    """Another seed than the record's, to see what it changes."""
+    quiet: bool = False
+    """Print nothing but errors."""
 
-def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
-    """The record of a result and the run it describes; raises `InputError` where there is none that can be read."""
-    path = folder / show.RECORD_NAME
-    if not path.is_file():
-        raise InputError(f"{folder} holds no {show.RECORD_NAME}; give a folder that `complete` or `demo` wrote.")
-    record = read_json(path)
-    try:
-        settings, head = _table(record["configuration"]), _table(record["head"])
-        fit = _table(settings["fit"])
-        run = Run(
-            head_name=_as(str, head["name"]),
-            head_sha256=_as(str, head["sha256"] or ""),
-            key_impl=_as(str, settings["key_impl"]),
-            key_data=tuple(_as(int, word) for word in settings["key_data"]),
-            n=_as(int, settings["n"]),
-            method=_as(str, settings["method"]),
-            noise=None if settings["noise"] is None else _as(str, settings["noise"]),
-            fit=_settings(FitConfig(weights=_settings(Weights(), fit.pop("weights"))), fit),
-            diversify=_settings(DiversifyConfig(), settings["diversify"]),
-        )
-        if not 1 <= len(run.key_data) <= 8 or max(run.key_data) >= 1 << 32:
-            raise ValueError("its random key is unknown")
-        _table(record.get("versions", {}))
-        run.key()
-    except (ValueError, KeyError, TypeError) as error:
-        wrong = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"{path} is not a record of this version ({wrong}).") from error
-    return record, run
+    def run(self) -> int:
+        """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
+        from .. import _api, show
+        from .._cache import use_compilation_cache
+        from ..files import Limits, one_line, read_bytes
+        from ._stored import load_same_head, observe_again, read_record
 
-
-def _settings(default: Settings, values: Any) -> Settings:
-    """Settings with the record's values, each of its field's type; raises `ValueError` for any other."""
-    known = {field.name: field.type for field in dataclasses.fields(default)}
-    return dataclasses.replace(default, **{name: _as(known[name], value) for name, value in _table(values).items()})
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError("a table is missing")
-    return dict(value)
-
-
-def _as(kind: Any, value: Any) -> Any:
-    """The value, if it is of the type, or one of the types or words; a record's numbers are all positive or zero."""
-    kinds = get_args(kind) or (kind,)
-    if get_origin(kind) is Literal:
-        if value not in kinds:
-            raise ValueError(f"{value!r:.40} is none of {', '.join(kinds)}")
-        return value
-    if float in kinds and type(value) is int:
-        value = float(value)
-    if type(value) not in kinds:
-        raise TypeError(f"{value!r:.40} is not of type {' or '.join(one.__name__ for one in kinds)}")
-    if isinstance(value, int | float) and not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{value!r:.40} is out of range")
-    return value
-
-
-def load_same_head(file: Path | None, folder: Path, run: Run) -> HeadModel:
-    """The head file, or the embedded head; raises `InputError` unless it is the one that the result was made with."""
-    head = load_head(file, residual=residual_of(run.head_sha256))
-    if head.sha256 != run.head_sha256:
-        made_with = run.head_sha256[:12] or "from arrays"
-        remedy = "give the right one with --head."
-        if file is None and run.head_name == head.name:
-            remedy = "it came with another version of diverse3d; install that one, or complete the input anew."
-        raise InputError(
-            f"{folder} was made with the head '{one_line(run.head_name)}' ({one_line(made_with)}), "
-            f"and this one is '{head.name}' ({head.sha256[:12]}); {remedy}"
-        )
-    return head
-
-
-def observe_again(folder: Path, head: HeadModel) -> Observation:
-    """The observation of the input that lies in a result's folder."""
-    if (folder / "input.png").is_file():
-        return observe_photo(folder / "input.png", mask=folder / "mask.png")
-    return observe_mesh(folder / "input.npz", head=head)
+        record, run = read_record(self.result)
+        stored = self.result / "completions.npz"
+        if not stored.is_file():
+            raise InputError(f"{self.result} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
+        key = run.key() if self.seed is None else seed_key(self.seed)
+        before = read_bytes(stored, "result_bytes", Limits.from_environment())
+        use_compilation_cache()
+        reporter = Reporter(("head", "observe", "prepare", "fit", "complete"), quiet=self.quiet)
+        stages = show.Stages(reporter)
+        with reporter.shown():
+            with stages("head"):
+                head = load_same_head(self.head, self.result, run)
+            with stages("observe"):
+                seen = observe_again(self.result, head)
+            result = _api.complete(
+                seen, head=head, n=run.n, method=run.method, key=key, noise=run.noise,
+                fit_config=run.fit, config=run.diversify, weights=self.weights, stages=stages,
+            )  # fmt: skip
+        stored_weights = record.get("weights")
+        made_with = stored_weights.get("sha256") if isinstance(stored_weights, dict) else None
+        if made_with != result.weights_sha256:
+            raise InputError(
+                f"{self.result} was made with other trained weights ({one_line(made_with)[:12]}); "
+                "give them by --weights."
+            )
+        again = show.npz_bytes(show.completion_arrays(result))
+        if again == before:
+            if not self.quiet:
+                print(f"{self.result}: identical, all {len(before)} bytes of completions.npz")
+            return 0
+        if not self.quiet:
+            print(f"{self.result}: not identical; {_difference(before, again)}")
+            now = show.versions()
+            for name, version in now.items():
+                if (former := record.get("versions", {}).get(name)) != version:
+                    print(f"  {name} was {one_line(former)} and is {version}")
+        return 1
 
 
 def _difference(before: bytes, after: bytes) -> str:
     """How far two results' vertices lie apart, in words."""
+    import numpy as np
+
+    from ..files import Limits, parse_npz
+
     limits = Limits.from_environment()
     new = parse_npz(after, "the new completions.npz", limits, limit="result_bytes")
     try:

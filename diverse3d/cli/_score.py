@@ -1,25 +1,22 @@
 """The command `score`: the completions of any tool, ours too, measured by the same code."""
 
-import os
+import dataclasses
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import jax.numpy as jnp
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from tyro.conf import Positional, arg
 
 from .._errors import InputError
-from ..fit._align import kabsch
-from ..head import HeadModel, load_head
-from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
-from ..show import Stages
-from ..show._archive import write_json
-from ..surface import facing_camera
-from ._commands import Score
-from ._progress import Reporter, use_compilation_cache
-from ._score_files import Given, read_given, read_head_mesh, read_visible
+from ._options import Common, OptionalFile
+from ._progress import Reporter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..head import HeadModel
+    from ._score_files import Given
 
 _FAR_MM = 20.0
 """A visible error beyond this is another frame, and no completion's."""
@@ -27,67 +24,109 @@ _FAR_MM = 20.0
 _FEWEST_FOR_COVERAGE = 9
 
 
-def run_score(command: Score) -> int:
-    """Read, measure, show, write."""
-    _check(command)
-    use_compilation_cache()
-    reporter = Reporter(("head", "read", "measure"), quiet=command.quiet)
-    stages = Stages(reporter)
-    with reporter.shown():
-        with stages("head"):
-            head = load_head(command.head)
-        with stages("read"):
-            given = read_given(command.folder, head)
-            visible = given.visible if command.visible is None else read_visible(command.visible, head)
-            if visible is None:
-                raise InputError(f"{command.folder} does not say what is visible; give it with --visible.")
-            truth = None if command.truth is None else read_head_mesh(command.truth, head)
-            held = given.held if command.held is None else read_head_mesh(command.held, head)
-        with stages("measure"):
-            ruler = ruler_of(head)
-            reference = given.fit if truth is None else truth
-            facing = _facing(given, reference, head)
-            values = report(given.vertices, visible, ruler, held=held, truth=truth, reference=reference, facing=facing)
-            hidden = ~visible
-            card = {} if truth is None else calibration_card(given.vertices, truth, hidden, ruler.regions)
-    notes = _notes(given, values, visible, truth is not None)
-    if not command.quiet:
-        _print(command.folder, values, card)
-        for note in notes:
-            print(note, file=sys.stderr)
-    if command.out is not None:
-        facts = {
-            "folder": command.folder.name,
-            "unit": given.unit,
-            "head": {"name": head.name, "sha256": head.sha256 or None},
-            "truth": None if command.truth is None else command.truth.name,
-            "visible_vertices": int(visible.sum()),
-            "hidden_vertices": int(hidden.sum()),
-        }
-        percent = {name: 100.0 * shares for name, shares in card.items()}
-        calibration = {"nominal": [100.0 * level for level in LEVELS], "observed": percent, "unit": "%"}
-        units = {name: reading_of(name).unit for name in values}
-        content = {**values, "units": units, "calibration": calibration if card else None, "set": facts, "notes": notes}
-        _write(command.out, content)
-    return 0
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score(Common):
+    """Measure the completions of any tool, in the head's topology: diversity, errors, calibration, plausibility.
+
+    Nothing is random, and nothing is aligned: all meshes must lie in one frame."""
+
+    folder: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """A result's folder, or one with completions as .ply, .obj or .npz (`vertices` [N,V,3]); metres to millimetres."""
+    truth: OptionalFile = None
+    """The true head (a mesh); without it, what needs no truth is measured."""
+    visible: OptionalFile = None
+    """What is visible: .npy or .npz with a true or false a vertex (also a result's completions.npz), or text with the
+    indices of visible vertices; a result's own if not given."""
+    held: OptionalFile = None
+    """Mesh that the completions should agree with where visible; a result's own, or the truth, if not given."""
+    head: OptionalFile = None
+    """Head file; the embedded head if not given."""
+    out: OptionalFile = None
+    """JSON file to write."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Read, measure, show, write."""
+        from .._cache import use_compilation_cache
+        from ..files import write_json
+        from ..head import load_head
+        from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
+        from ..show import Stages
+        from ._score_files import read_given, read_head_mesh, read_visible
+
+        self._check()
+        use_compilation_cache()
+        reporter = Reporter(("head", "read", "measure"), quiet=self.quiet)
+        stages = Stages(reporter)
+        with reporter.shown():
+            with stages("head"):
+                head = load_head(self.head)
+            with stages("read"):
+                given = read_given(self.folder, head)
+                visible = given.visible if self.visible is None else read_visible(self.visible, head)
+                if visible is None:
+                    raise InputError(f"{self.folder} does not say what is visible; give it with --visible.")
+                truth = None if self.truth is None else read_head_mesh(self.truth, head)
+                held = given.held if self.held is None else read_head_mesh(self.held, head)
+            with stages("measure"):
+                ruler = ruler_of(head)
+                reference = given.fit if truth is None else truth
+                facing = _facing(given, reference, head)
+                values = report(
+                    given.vertices, visible, ruler, held=held, truth=truth, reference=reference, facing=facing
+                )
+                hidden = ~visible
+                card = {} if truth is None else calibration_card(given.vertices, truth, hidden, ruler.regions)
+        notes = _notes(given, values, visible, truth is not None)
+        if not self.quiet:
+            _print(self.folder, values, card)
+            for note in notes:
+                print(note, file=sys.stderr)
+        if self.out is not None:
+            facts = {
+                "folder": self.folder.name,
+                "unit": given.unit,
+                "head": {"name": head.name, "sha256": head.sha256 or None},
+                "truth": None if self.truth is None else self.truth.name,
+                "visible_vertices": int(visible.sum()),
+                "hidden_vertices": int(hidden.sum()),
+            }
+            percent = {name: 100.0 * shares for name, shares in card.items()}
+            calibration = {"nominal": [100.0 * level for level in LEVELS], "observed": percent, "unit": "%"}
+            units = {name: reading_of(name).unit for name in values}
+            content = {
+                **values,
+                "units": units,
+                "calibration": calibration if card else None,
+                "set": facts,
+                "notes": notes,
+            }
+            write_json(self.out, content)
+        return 0
+
+    def _check(self) -> None:
+        """Refuse what can be refused at once."""
+        if not self.folder.is_dir():
+            raise InputError(f"There is no folder {self.folder}.")
+        for path in (self.truth, self.visible, self.held, self.head):
+            if path is not None and not path.exists():
+                raise InputError(f"There is no file {path}.")
+        if self.out is not None:
+            if self.out.is_dir() or not self.out.parent.is_dir():
+                raise InputError(f"{self.out} can't be written: name a file in a folder that exists.")
+            if self.out.exists() and not self.force:
+                raise InputError(f"{self.out} exists; name another file, or replace it with --force.")
 
 
-def _check(command: Score) -> None:
-    """Refuse what can be refused at once."""
-    if not command.folder.is_dir():
-        raise InputError(f"There is no folder {command.folder}.")
-    for path in (command.truth, command.visible, command.held, command.head):
-        if path is not None and not path.exists():
-            raise InputError(f"There is no file {path}.")
-    if command.out is not None:
-        if command.out.is_dir() or not command.out.parent.is_dir():
-            raise InputError(f"{command.out} can't be written: name a file in a folder that exists.")
-        if command.out.exists() and not command.force:
-            raise InputError(f"{command.out} exists; name another file, or replace it with --force.")
-
-
-def _facing(given: Given, reference: np.ndarray | None, head: HeadModel) -> np.ndarray:
+def _facing(given: "Given", reference: "np.ndarray | None", head: "HeadModel") -> "np.ndarray":
     """Vertices that face the camera: a photo's own, else one in front of the face."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from ..fit._align import kabsch
+    from ..surface import facing_camera
+
     shape = given.vertices.astype(np.float64).mean(0) if reference is None else np.asarray(reference, np.float64)
     if not given.from_photo:
         mean = np.asarray(head.shaped(head.prior_mean), np.float64)
@@ -96,7 +135,7 @@ def _facing(given: Given, reference: np.ndarray | None, head: HeadModel) -> np.n
     return facing_camera(jnp.asarray(shape, head.dtype), head.faces)
 
 
-def _notes(given: Given, values: dict[str, float], visible: np.ndarray, has_truth: bool) -> list[str]:
+def _notes(given: "Given", values: dict[str, float], visible: "np.ndarray", has_truth: bool) -> list[str]:
     """What to know before reading the figures, one sentence each."""
     notes = []
     if given.unit != "metres":
@@ -120,7 +159,12 @@ def _notes(given: Given, values: dict[str, float], visible: np.ndarray, has_trut
     return notes
 
 
-def _print(folder: Path, values: dict[str, float], card: dict[str, np.ndarray]) -> None:
+def _print(folder: Path, values: dict[str, float], card: "dict[str, np.ndarray]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..metrics import LEVELS, reading_of
+
     console = Console()
     table = Table("metric", "value", "unit", "better", title=f"{folder}: {values['n']:.0f} completions")
     for name, value in values.items():
@@ -137,16 +181,4 @@ def _print(folder: Path, values: dict[str, float], card: dict[str, np.ndarray]) 
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """A file that is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write_json(aside, content)
-        aside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error}); name another file.") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .._errors import InputError
-from .._limits import Limits, read_bytes
-from .._npz import read_npy, read_npz
+from ..files import Limits, read_bytes, read_npy, read_npz
+from ..files._mesh_file import lines_of
 from ..head import HeadModel
 from ..observe._mesh import mesh_unit, read_mesh
-from ..observe._mesh_file import lines_of
 from ._stored import read_completions
 
 _SUFFIXES = (".ply", ".obj", ".npz")

@@ -1,8 +1,9 @@
-"""A result back from its folder: the completions as they are stored, the fit made again from the input beside them."""
+"""A result back from its folder: its record and completions as stored, the fit made again from the input there."""
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +11,98 @@ import numpy as np
 
 from .. import _api
 from .._errors import InputError
-from .._npz import read_npz
-from ..diversify import SAMPLE_TEXT, get_method
+from ..diversify import SAMPLE_TEXT, DiversifyConfig, get_method
+from ..files import one_line, read_json, read_npz
+from ..fit import FitConfig, Weights, prepare
 from ..fit import fit as fit_observation
-from ..fit import prepare
-from ..head import HeadModel
+from ..head import HeadModel, load_head, residual_of
+from ..observe import Observation, observe_mesh, observe_photo
 from ..show import RECORD_NAME, Run, Stages
-from ._replay import load_same_head, observe_again
+
+Settings = TypeVar("Settings", FitConfig, DiversifyConfig, Weights)
 
 _SAME_FIT_MM = 1.0
 """How far a fit may lie from the stored one; machines differ by far less, inputs by far more."""
+
+
+def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
+    """The record of a result and the run it describes; raises `InputError` where there is none that can be read."""
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {RECORD_NAME}; give a folder that `complete` or `demo` wrote.")
+    record = read_json(path)
+    try:
+        settings, head = _table(record["configuration"]), _table(record["head"])
+        fit = _table(settings["fit"])
+        run = Run(
+            head_name=_as(str, head["name"]),
+            head_sha256=_as(str, head["sha256"] or ""),
+            key_impl=_as(str, settings["key_impl"]),
+            key_data=tuple(_as(int, word) for word in settings["key_data"]),
+            n=_as(int, settings["n"]),
+            method=_as(str, settings["method"]),
+            noise=None if settings["noise"] is None else _as(str, settings["noise"]),
+            fit=_settings(FitConfig(weights=_settings(Weights(), fit.pop("weights"))), fit),
+            diversify=_settings(DiversifyConfig(), settings["diversify"]),
+        )
+        if not 1 <= len(run.key_data) <= 8 or max(run.key_data) >= 1 << 32:
+            raise ValueError("its random key is unknown")
+        _table(record.get("versions", {}))
+        run.key()
+    except (ValueError, KeyError, TypeError) as error:
+        wrong = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path} is not a record of this version ({wrong}).") from error
+    return record, run
+
+
+def _settings(default: Settings, values: Any) -> Settings:
+    """Settings with the record's values, each of its field's type; raises `ValueError` for any other."""
+    known = {field.name: field.type for field in dataclasses.fields(default)}
+    return dataclasses.replace(default, **{name: _as(known[name], value) for name, value in _table(values).items()})
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("a table is missing")
+    return dict(value)
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """The value, if it is of the type, or one of the types or words; a record's numbers are all positive or zero."""
+    kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is Literal:
+        if value not in kinds:
+            raise ValueError(f"{value!r:.40} is none of {', '.join(kinds)}")
+        return value
+    if float in kinds and type(value) is int:
+        value = float(value)
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.40} is not of type {' or '.join(one.__name__ for one in kinds)}")
+    if isinstance(value, int | float) and not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{value!r:.40} is out of range")
+    return value
+
+
+def load_same_head(file: Path | None, folder: Path, run: Run) -> HeadModel:
+    """The head file, or the embedded head; raises `InputError` unless it is the one that the result was made with."""
+    head = load_head(file, residual=residual_of(run.head_sha256))
+    if head.sha256 != run.head_sha256:
+        made_with = run.head_sha256[:12] or "from arrays"
+        remedy = "give the right one with --head."
+        if file is None and run.head_name == head.name:
+            remedy = "it came with another version of diverse3d; install that one, or complete the input anew."
+        raise InputError(
+            f"{folder} was made with the head '{one_line(run.head_name)}' ({one_line(made_with)}), "
+            f"and this one is '{head.name}' ({head.sha256[:12]}); {remedy}"
+        )
+    return head
+
+
+def observe_again(folder: Path, head: HeadModel) -> Observation:
+    """The observation of the input that lies in a result's folder."""
+    if (folder / "input.png").is_file():
+        return observe_photo(folder / "input.png", mask=folder / "mask.png")
+    return observe_mesh(folder / "input.npz", head=head)
 
 
 def read_completions(folder: Path) -> dict[str, np.ndarray]:

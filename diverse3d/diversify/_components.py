@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-from safetensors.numpy import save_file
 
 from meshvae import Gaussian
 
 from .._errors import InputError
-from .._limits import Limits, read_bytes
-from .._safetensors import parse_safetensors
+from ..files import Limits, parse_safetensors, read_bytes, write_safetensors
 from ..head import HeadModel
 from ._gaussian import N_RIGID
 
@@ -156,20 +153,14 @@ def patches(vertices: Float[np.ndarray, "V 3"], count: int) -> Int[np.ndarray, "
 
 
 def save_components(model: ComponentModel, path: Path, *, card: dict[str, Any], half: bool = False) -> str:
-    """Write a model, aside and then renamed; returns its hash."""
+    """Write a model, whole or not at all; returns its hash."""
     learned = eqx.filter(model, eqx.is_inexact_array)
     kind = np.float16 if half else np.float32
     arrays = {name: np.ascontiguousarray(np.asarray(leaf, kind)) for name, leaf in _named(learned)}
     arrays["cluster"] = np.ascontiguousarray(model.cluster.astype(np.int32))
     sizes = {"unknowns": model.unknowns, **dataclasses.asdict(model.config)}
     text = json.dumps({"format": FORMAT, "sizes": sizes, "card": card}, sort_keys=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
-        unfinished = Path(aside) / "model"
-        # One entry: safetensors writes several in an order of its own at every run.
-        save_file(arrays, unfinished, metadata={"components": text})
-        digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-        unfinished.replace(path)
-    return digest
+    return write_safetensors(path, arrays, {"components": text})
 
 
 def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[str, Any], str]:

@@ -121,12 +121,8 @@ def _load(head: HeadModel, kind: Kind, path: Path) -> Learned:
         nothing = jnp.zeros((0, 0), head.dtype)
         return Learned(components, head.template_m, one, one, nothing, (0.0, 0.0), digest)
     faces = np.asarray(head.faces)
-    try:
-        trained = meshvae.load_model(
-            path, fingerprint=meshvae.topology_fingerprint(faces, head.n_vertices), dtype=head.dtype
-        )
-    except meshvae.InputError as error:
-        raise InputError(str(error)) from error
+    fingerprint = meshvae.topology_fingerprint(faces, head.n_vertices)
+    trained = meshvae.load_model(path, fingerprint=fingerprint, dtype=head.dtype)
     card = trained.card
     if trained.model.config.kind != kind:
         raise InputError(f"{path} holds a {trained.model.config.kind} model and the method needs a {kind} one.")

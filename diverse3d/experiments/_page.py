@@ -4,11 +4,10 @@ import base64
 import csv
 import html
 import io
-import os
 from pathlib import Path
 from typing import Any
 
-from ..show._archive import json_text
+from ..files import json_text, whole_file
 from ._findings import Findings, Picture, Table
 
 _STYLE = """
@@ -29,7 +28,7 @@ pre { font-size: 12px; overflow-x: auto; border-left: 3px solid var(--line); pad
 
 
 def write(findings: Findings, title: str, about: str, facts: dict[str, Any], out: Path, name: str) -> None:
-    """Write the three files; raises OSError where they can't be."""
+    """Write the three files; raises `InputError` where they can't be."""
     figures = {"figures": findings.rows, "statements": findings.statements, "claims": findings.claims}
     content = {"suite": name, "title": title, **figures, "alarms": findings.alarms, **facts}
     for ending, text in (
@@ -37,12 +36,8 @@ def write(findings: Findings, title: str, about: str, facts: dict[str, Any], out
         ("json", json_text(content)),
         ("html", _page(findings, title, about, json_text(facts))),
     ):
-        aside = out / f".{name}.{ending}.{os.getpid()}.part"
-        try:
+        with whole_file(out / f"{name}.{ending}") as aside:
             aside.write_text(text, encoding="utf-8", newline="")
-            aside.replace(out / f"{name}.{ending}")
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import meshvae
 
 from .._errors import InputError
-from .._json import read_json
+from ..files import read_json, whole_file
 from ..head import HeadModel
 from ._cells import Record
 
@@ -60,9 +60,8 @@ class RecordStore:
         """Add records of a head to those on disk, in one step: a run that is killed leaves no half file."""
         records = [record._asdict() for record in [*self.load(index), *fresh]]
         path = self._path(index)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps({"fingerprint": self.fingerprint, "records": records}, allow_nan=False))
-        unfinished.replace(path)
+        with whole_file(path) as aside:
+            aside.write_text(json.dumps({"fingerprint": self.fingerprint, "records": records}, allow_nan=False))
 
     def _path(self, index: int) -> Path:
         return self.folder / f"head-{index:04d}.json"

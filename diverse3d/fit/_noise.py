@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 
 from .._arrays import on_device
 from .._errors import InputError
-from .._limits import one_line
 from .._suggest import nearest
+from ..files import one_line
 from ..head import HeadModel
 
 LEARNT_NOISE = Path(__file__).parents[1] / "assets" / "noise.safetensors"

@@ -12,8 +12,7 @@ from jax.typing import DTypeLike
 
 from .._arrays import on_device
 from .._errors import InputError
-from .._limits import Limits, read_bytes
-from .._safetensors import parse_safetensors
+from ..files import Limits, parse_safetensors, read_bytes
 from ._albedo import Albedo
 from ._model import HeadModel, LocalModel, SurfacePoints
 from ._residual import LARGEST_COUNT, Fields, carried, read_residual, residual_fields

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .._errors import InputError
+from ..files import write_safetensors
 from ._file import head_arrays, head_from_arrays, load_head
 from ._residual import amplitude, read_residual
-from .makehuman._write import write_tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def default_residual(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def write_head(imported: Imported, out: Path) -> None:
     """Write an imported head as a head file, whole or not at all; the same import gives the same bytes."""
-    write_tensors(out, imported.arrays, imported.metadata)
+    write_safetensors(out, imported.arrays, imported.metadata)
 
 
 class Packed(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .._errors import InputError
-from .._limits import Limits, one_line, read_bytes
+from ..files import Limits, one_line, read_bytes
 from ._imported import on_faces
 
 _JAW = 17

@@ -1,5 +1,8 @@
 """Photo or partial mesh → Observation."""
 
+from ..files import read_mask as read_mask
+from ..files import read_photo as read_photo
+from ..files import write_png as write_png
 from ._detector import PERSON_SIDE as PERSON_SIDE
 from ._detector import Detection as Detection
 from ._detector import FaceFound as FaceFound
@@ -8,9 +11,6 @@ from ._detector import detect_faces as detect_faces
 from ._detector import detect_landmarks as detect_landmarks
 from ._detector import observe_face as observe_face
 from ._detector import person_probability as person_probability
-from ._image import read_mask as read_mask
-from ._image import read_photo as read_photo
-from ._image import write_png as write_png
 from ._landmarks68 import EYE_CLOSURE_PAIRS as EYE_CLOSURE_PAIRS
 from ._landmarks68 import IBUG68_FROM_MEDIAPIPE as IBUG68_FROM_MEDIAPIPE
 from ._landmarks68 import IBUG68_MIRRORED as IBUG68_MIRRORED

@@ -9,13 +9,12 @@ import numpy as np
 import trimesh
 
 from .._errors import InputError
-from .._limits import Limits, read_bytes
-from .._npz import read_npy, read_npz
+from ..files import Limits, read_bytes, read_npy, read_npz
+from ..files._gltf import read_gltf
+from ..files._mesh_file import Damaged, first_mark, lines_of, read_obj, read_off, visible_by
+from ..files._ply import read_ply
 from ..head import HeadModel, load_head
-from ._gltf import read_gltf
-from ._mesh_file import Damaged, first_mark, lines_of, read_obj, read_off, visible_by
 from ._observation import Observation, PartialMesh
-from ._ply import read_ply
 
 _READERS = {".ply": read_ply, ".obj": read_obj, ".off": read_off, ".glb": read_gltf, ".gltf": read_gltf}
 

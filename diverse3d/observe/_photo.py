@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from .._errors import InputError
 from .._suggest import nearest
+from ..files import read_mask, read_photo
 from ._detector import observe_face
-from ._image import read_mask, read_photo
 from ._landmarks68 import IBUG68_FROM_MEDIAPIPE
 from ._mesh import refuse_other_meshes
 from ._observation import Observation, Photo

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from .._arrays import on_device
 from .._errors import InputError
-from .._limits import one_line
+from ..files import one_line
 
 ASSET = "segment.safetensors"
 """The trained weights in the package."""

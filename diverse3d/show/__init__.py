@@ -1,9 +1,9 @@
 """Files and pictures: meshes, the contact sheet, the record of a run."""
 
+from ..files import RECORD_NAME as RECORD_NAME
+from ..files import check_target as check_target
+from ..files import npz_bytes as npz_bytes
 from ._animation import animated_glb_bytes as animated_glb_bytes
-from ._archive import RECORD_NAME as RECORD_NAME
-from ._archive import check_target as check_target
-from ._archive import npz_bytes as npz_bytes
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._glb import glb_bytes as glb_bytes

@@ -9,9 +9,9 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from ..diversify import HeadPath
+from ..files import npz_bytes, whole_folder, write_json
 from ..observe import write_png
 from ._animation import animated_glb_bytes, gif_bytes
-from ._archive import npz_bytes, whole_folder, write_json
 from ._colour import uncertainty_colours
 from ._glb import write_glb
 from ._panels import head_frame

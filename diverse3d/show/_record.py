@@ -15,13 +15,13 @@ import numpy as np
 
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
+from ..files import RECORD_NAME, npz_bytes, whole_folder, write_json
 from ..fit import Fit, FitConfig
 from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import Observation, write_png
 from ..segment import UNSURE
-from ._archive import RECORD_NAME, npz_bytes, whole_folder, write_json
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._glb import Skin, write_glb
 from ._panels import occluder_overlay, visibility_colours

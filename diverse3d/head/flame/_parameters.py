@@ -1,16 +1,15 @@
 """FLAME parameters as npz, under the key names that VHAP writes and reads."""
 
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from ..._errors import InputError
+from ...files import npz_bytes, whole_file
 from .._model import HeadModel, HeadParameters
 from ._read import ImportLimits, read_arrays
 
@@ -108,16 +107,8 @@ def flame_parameters(head: HeadModel, frames: Sequence[HeadParameters]) -> Flame
 def write_flame_parameters(path: str | os.PathLike[str], parameters: FlameParameters) -> None:
     """Write parameters as .npz with VHAP's key names, whole or not at all."""
     table = {field.name: getattr(parameters, field.name) for field in dataclasses.fields(parameters)}
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: value for name, value in table.items() if value is not None}
-    np.savez(buffer, **arrays)
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(buffer.getvalue())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside:
+        aside.write_bytes(npz_bytes({name: value for name, value in table.items() if value is not None}))
 
 
 def read_flame_parameters(path: str | os.PathLike[str], limits: ImportLimits | None = None) -> FlameParameters:

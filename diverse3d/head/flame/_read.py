@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ..._errors import InputError
-from ..._limits import Limits
+from ...files import Limits
 
 _CHILD = Path(__file__).with_name("_child.py")
 _CODES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")

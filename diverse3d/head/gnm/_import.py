@@ -8,8 +8,7 @@ from typing import cast
 import numpy as np
 
 from ..._errors import InputError
-from ..._limits import read_bytes
-from ..._npz import parse_npz
+from ...files import parse_npz, read_bytes
 from .._anatomy import colours_by_landmarks, eyeballs, pieces, regions_by_landmarks
 from .._imported import Imported, finish, packed
 from .._points68 import jaw_order, landmarks68_arrays, read_points68, shipped_landmarks

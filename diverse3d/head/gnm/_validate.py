@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..._errors import InputError
-from ..._limits import one_line
+from ...files import one_line
 from .._checks import components, manifold, metres_a_unit, real, shape_of, triangles
 from ._joints import regressor_for
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..._errors import InputError
-from ..._limits import Limits
+from ...files import Limits
 from .._anatomy import colours_by_landmarks, regions_by_landmarks
 from .._checks import components, largest_cosine, manifold, metres_a_unit, triangles
 from .._imported import Imported, finish, packed

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..._errors import InputError
-from ..._json import parse_json
-from ..._limits import Limits, read_bytes
+from ...files import Limits, parse_json, read_bytes
 
 MAIN_FOLDER, NEUTRAL, INDICES = "FaceXModel", "generic_neutral_mesh.obj", "vertex_indices.json"
 

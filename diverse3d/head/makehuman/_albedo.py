@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...files import write_safetensors
 from ...surface import linear_from_srgb
 from .. import _palette as palette
 from .._file import _read, head_from_arrays
 from .._model import HeadModel
 from ._colours import brow, cheek
-from ._write import write_tensors
 
 MELANIN = (0.69, 1.0, 1.12)
 BLOOD = (0.25, 1.0, 0.75)
@@ -79,7 +79,7 @@ def build_albedo(head_file: Path, out: Path) -> dict[str, tuple[float, ...]]:
         "head_sha256": head.sha256,
         "components": json.dumps(list(table)),
     }
-    write_tensors(out, tensors, metadata)
+    write_safetensors(out, tensors, metadata)
     return {name: tuple(row.tolist()) for name, row in zip(table, tensors["pigment"], strict=True)}
 
 

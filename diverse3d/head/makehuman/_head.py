@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import write_safetensors
 from .. import _bases as bases
 from .._file import head_from_arrays
 from .._residual import carried, residual_fields
@@ -20,7 +21,6 @@ from ._population import population_tables, write_population
 from ._regions import build_regions
 from ._rig import PARENTS, build_rig
 from ._source import WHEEL_SHA256, Source
-from ._write import write_tensors
 
 Progress = Callable[[str], None]
 
@@ -92,7 +92,7 @@ def build_head(
         "provenance": f"diverse3d head build, {samples} heads of the training split, seed {seed}",
         "units": "metres",
     }
-    write_tensors(Path(out), tensors, metadata)
+    write_safetensors(Path(out), tensors, metadata)
     digest = hashlib.sha256(Path(out).read_bytes()).hexdigest()
     write_population(Path(population_out), units, couplings, digest)
     megabytes = [Path(file).stat().st_size / 1e6 for file in (out, population_out)]

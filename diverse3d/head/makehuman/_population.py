@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import write_safetensors
 from . import _expressions as expressions
 from ._mesh import HeadMesh
 from ._morphs import cut_target, target_length
 from ._source import WHEEL_SHA256, Source
-from ._write import write_tensors
 
 _SMALLEST_OFFSET_M = 2e-5  # offsets below a fiftieth of a millimetre are dropped
 
@@ -36,7 +36,7 @@ def write_population(path: Path, tables: dict[str, np.ndarray], couplings: dict[
         "couplings": json.dumps(couplings, sort_keys=True),
         "head_sha256": head_sha256,
     }
-    write_tensors(path, tables, metadata)
+    write_safetensors(path, tables, metadata)
 
 
 def lid_pairs(base: np.ndarray, mesh: HeadMesh) -> np.ndarray:

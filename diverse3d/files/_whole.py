@@ -1,55 +1,17 @@
-"""Arrays and folders that are the same whenever their content is, and that appear whole or not at all."""
+"""Files and folders that appear whole or not at all: written aside, then renamed into place."""
 
 import contextlib
-import io
-import json
-import math
 import os
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from meshvae._files import whole_file as whole_file
 
 from .._errors import InputError
 
 RECORD_NAME = "run.json"
 """The file that marks a folder as a result."""
-
-_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An .npz whose bytes depend on the arrays alone (`np.savez` stores the time of day)."""
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _ZIP_EPOCH), content.getvalue())
-    return whole.getvalue()
-
-
-def json_text(content: Any) -> str:
-    """JSON that every reader takes: numbers that are not finite become null."""
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write such JSON."""
-    path.write_text(json_text(content), encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's and jax's arrays and numbers
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_target(directory: str | os.PathLike[str], *, force: bool, record: str = RECORD_NAME) -> Path:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from ._errors import InputError
+from .._errors import InputError
 
 _PREFIX = "DIVERSE3D_MAX_"
 

@@ -1,13 +1,15 @@
-"""JSON from outside: size, depth and number of values are checked before it is parsed, and every number is finite."""
+"""JSON in, its size, depth and number of values checked before it is parsed, and out; every number is finite."""
 
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._errors import InputError
+from .._errors import InputError
 from ._limits import Limits, one_line, read_bytes
+from ._whole import whole_file
 
 # Strings (to pass over, with all that they hold; an unended one goes to the end) and what makes structure.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
@@ -36,6 +38,17 @@ def parse_json(data: bytes, name: str, limits: Limits, *, limit: str = "json_byt
     except ValueError as error:  # also what decoding and encoding raise
         raise InputError(f"{name} is not JSON that can be read ({one_line(error)}); give an intact file.") from None
     return value
+
+
+def json_text(content: Any) -> str:
+    """JSON that every reader takes: numbers that are not finite become null."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write such JSON, whole or not at all."""
+    with whole_file(path) as aside:
+        aside.write_text(json_text(content), encoding="utf-8")
 
 
 def _check_structure(data: bytes, name: str, limits: Limits) -> None:
@@ -69,3 +82,13 @@ def _whole(text: str) -> int:
     if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
         raise ValueError(f"{text[:20]} is out of range")
     return int(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's and jax's arrays and numbers
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,15 +1,16 @@
-"""Arrays from .npz and .npy files: never a pickle, and every declared size is checked before anything is allocated."""
+"""Arrays of .npz and .npy files: in, without pickles, each declared size checked before it is allocated; and out."""
 
 import io
 import math
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ._errors import InputError
+from .._errors import InputError
 from ._limits import Limits, one_line, read_bytes
 
 _MAGIC = b"\x93NUMPY"
@@ -23,6 +24,8 @@ _HEADER = re.compile(rf"\{{{_ENTRY},{_ENTRY},{_ENTRY},?\s*\}}\s*", re.ASCII)
 _SHAPE = re.compile(r"\s*|\s*\d+\s*,\s*|\s*\d+(\s*,\s*\d+)+\s*,?\s*", re.ASCII)
 _TYPE = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])", re.ASCII)
 _TEXT = re.compile(r"[<>]U[1-9]\d{0,3}", re.ASCII)
+
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 # What zipfile and zlib raise on damaged archives.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError)
@@ -73,6 +76,17 @@ def parse_npz(
     except _DAMAGED as error:
         raise InputError(f"{name} can't be read as an .npz file ({one_line(error)}); give an intact one.") from None
     return arrays
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An .npz whose bytes depend on the arrays alone (`np.savez` stores the time of day)."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _ZIP_EPOCH), content.getvalue())
+    return whole.getvalue()
 
 
 def _parse_npy(data: bytes, name: str, *, texts: bool = False) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Pictures in and out, safely: known formats only, declared sizes checked before anything is decoded."""
 
-import contextlib
 import dataclasses
 import io
 import os
@@ -12,7 +11,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from .._errors import InputError
-from .._limits import Limits, one_line, read_bytes
+from ._limits import Limits, one_line, read_bytes
+from ._whole import whole_file
 
 MAX_SIDE = 2048
 """Longer side of a picture as it is processed."""
@@ -83,18 +83,9 @@ def write_png(
 
     Boolean arrays become black and white. Raises `InputError` when the place can't be written.
     """
-    path = Path(path)
     pixels = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            Image.fromarray(np.ascontiguousarray(pixels)).save(aside, format="PNG", compress_level=6)
-            aside.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-    except OSError as error:
-        raise InputError(f"Can't write {path}: {error.strerror or error}.") from error
+    with whole_file(path) as aside:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(aside, format="PNG", compress_level=6)
 
 
 def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:

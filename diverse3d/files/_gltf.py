@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._json import parse_json
-from .._limits import Limits, read_bytes
+from ._json import parse_json
+from ._limits import Limits, read_bytes
 from ._mesh_file import Damaged, MeshFile, first_mark, visible_by
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}

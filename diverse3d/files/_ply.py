@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._limits import Limits, read_bytes
+from ._limits import Limits, read_bytes
 from ._mesh_file import Damaged, MeshFile, first_mark, lines_of, row_of_numbers, visible_by
 
 _TYPES = {

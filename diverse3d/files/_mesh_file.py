@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._limits import Limits, read_bytes
+from ._limits import Limits, read_bytes
 
 _VISIBLE_NAMES, _HIDDEN_NAMES = ("visible", "visibility"), ("hidden", "occluded", "mask")
 

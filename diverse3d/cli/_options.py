@@ -1,0 +1,192 @@
+"""Options that several commands have, and what they mean. jax is imported only when a command runs."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from .._errors import InputError
+
+if TYPE_CHECKING:
+    import jax
+
+    from ..diversify import DiversifyConfig
+    from ..fit import FitConfig
+    from ..head import HeadModel
+    from ..observe import Observation
+
+OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
+OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
+
+_SGD_STEPS = 2000
+"""The paper's number of iterations."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options of every command."""
+
+    seed: int = 0
+    """Seed of everything random."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions(Common):
+    """Options of stage 1."""
+
+    input: Positional[Path]
+    """A photo, or a mesh (.ply, .obj, .off, .npz, .glb, .gltf with its data embedded) in the head's topology with its
+    missing vertices marked."""
+    out: Path
+    """Folder to write: it must be new, empty, or replaced with --force."""
+    mask: OptionalFile = None
+    """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
+    occlude: Annotated[str | None, arg(metavar="REGION")] = None
+    """What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing
+    does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
+    head: OptionalFile = None
+    """Head file; the embedded head if not given."""
+    residual: float = 1.0
+    """What the standard deviation of the head's smooth residual is multiplied by: how far people may differ from what
+    its components say. At other values than 1 there are no trained weights for it."""
+    solver: Literal["lm", "sgd"] = "lm"
+    """Solver of the fit, to landmarks and to pixels: Levenberg–Marquardt, or the paper's gradient descent."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Step budget of the fit; 60 for lm and 2000 for sgd if not given, whose four rounds over a photo's pixels have a
+    fifth as many each."""
+    force: bool = False
+    """Replace the result that the output folder already holds."""
+
+    def check(self, *more: Path | None) -> None:
+        """Refuse what can be refused before anything heavy starts: raises `InputError`. `more` are further files."""
+        from ..observe import check_region
+        from ..show import check_target
+
+        check_target(self.out, force=self.force)
+        self.key()
+        self.fit_config()
+        occlude = "none" if self.occlude is None else self.occlude
+        check_region(occlude)
+        if self._is_mesh() and occlude != "none":
+            raise InputError(f"--occlude is for photos; {self.input} is a mesh: mark its hidden vertices with --mask.")
+        if occlude == "auto" and self.mask is not None:
+            raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
+        for path in (self.input, self.mask, self.head, *more):
+            if path is not None and not path.exists():
+                raise InputError(f"There is no file {path}.")
+
+    def key(self) -> "jax.Array":
+        """The random key; raises `InputError` for a seed that it can't hold."""
+        return seed_key(self.seed)
+
+    def fit_config(self) -> "FitConfig":
+        """Settings of stage 1; raises `InputError` for a step budget that is not positive."""
+        from ..fit import FitConfig
+
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"{self.steps} steps were asked for; ask for at least 1.")
+        steps = self.steps or (_SGD_STEPS if self.solver == "sgd" else FitConfig().steps)
+        return FitConfig(solver=self.solver, steps=steps)
+
+    def observe(self, head: "HeadModel") -> "Observation":
+        """The observation that the options describe."""
+        from .. import _api
+
+        if self._is_mesh():
+            return _api.observe_mesh(self.input, head=head, hidden_file=self.mask)
+        # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
+        return _api.observe_photo(self.input, mask=self.mask, occlude=self.occlude, key=self.key(), head=head)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record's configuration says besides the run's own settings."""
+        return {
+            "command": type(self).__name__.lower(),
+            "occlude": self.occlude,
+            "mask": None if self.mask is None else self.mask.name,
+        }
+
+    def finish(self, made: str, notes: list[str], seconds: Mapping[str, float]) -> int:
+        """Say what was written and what to know about it, and return the exit code."""
+        if not self.quiet:
+            for note in notes:
+                print(note, file=sys.stderr)
+            print(
+                f"{made} in {self.out} ({sum(seconds.values()):.0f} s, of which {seconds['compile']:.0f} s compiling); "
+                f"look at {self.out / 'contact-sheet.png'}"
+            )
+        return 0
+
+    def _is_mesh(self) -> bool:
+        from ..observe import MESH_SUFFIXES
+
+        return self.input.suffix.lower() in MESH_SUFFIXES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiversifyOptions:
+    """Options of stage 2."""
+
+    n: Annotated[int, arg(aliases=["-n"])] = 20
+    """How many completions."""
+    method: Annotated[str | None, arg(metavar="NAME")] = None
+    """How they are made: map, posterior, posterior-dpp, posterior-cover, posterior-support, global-dpp,
+    global-local-dpp, vae, vae-dpp, vae-dpp-kriging, hybrid, hybrid-dpp, hybrid-cover or hybrid-support;
+    hybrid-dpp if not given (posterior-dpp for a head without trained weights)."""
+    select: Annotated[Literal["diverse", "cover", "support"] | None, arg(metavar="WISH")] = None
+    """What a pool is searched for: the most different heads of it (diverse), those that any plausible head lies near to
+    one of (cover), or those that together stand for all plausible heads best (support); as the method's name says if
+    not given."""
+    weights: OptionalFile = None
+    """Trained weights (see `train`); the ones in the package if not given."""
+    noise: Annotated[str | None, arg(metavar="NAME")] = None
+    """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
+    pool: Annotated[int | None, arg(metavar="INT")] = None
+    """Samples that a selection chooses from; 1600 for cover and 200 for the others if not given."""
+    contraction: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """What samples' differences from the posterior mean are multiplied by, before any selection; 0.65 for diverse, 1.1
+    for hybrid and 1 for the others if not given."""
+    k: float = 0.5
+    """Sharpness of similarity in the diversity kernel, in units of the median distance."""
+    n_sigma: float = 3.0
+    """How unlikely a completion may be before its quality falls, in standard deviations."""
+    refine: int = 0
+    """Steps by which hybrid-dpp pushes its chosen heads farther apart where hidden, up to what `--n-sigma` allows: more
+    diverse, no nearer to the truth."""
+
+    def config(self) -> "DiversifyConfig":
+        """Settings of stage 2; raises `InputError` for values out of range."""
+        from ..diversify import DiversifyConfig
+
+        if self.n < 1:
+            raise InputError(f"{self.n} completions were asked for; ask for at least 1.")
+        for name, value, sound in (
+            ("--pool", self.pool, self.pool is None or self.pool >= 1),
+            ("--contraction", self.contraction, self.contraction is None or 0 < self.contraction < float("inf")),
+            ("--k", self.k, 0 < self.k < float("inf")),
+            ("--n-sigma", self.n_sigma, 0 <= self.n_sigma < float("inf")),
+        ):
+            if not sound:
+                raise InputError(f"{name} {value} is out of range; give a positive number.")
+        if self.refine < 0:
+            raise InputError(f"--refine {self.refine} is out of range; give 0 or more steps.")
+        return DiversifyConfig(
+            k=self.k,
+            n_sigma=self.n_sigma,
+            pool=self.pool,
+            contraction=self.contraction,
+            refine=self.refine,
+        )
+
+
+def seed_key(seed: int) -> "jax.Array":
+    """The random key of a seed; raises `InputError` for one that it can't hold."""
+    import jax
+
+    if not 0 <= seed < 1 << 32:
+        raise InputError(f"The seed {seed} is out of range; give a whole number from 0 to {(1 << 32) - 1}.")
+    return jax.random.key(seed)
