@@ -16,7 +16,7 @@ from diverse3d.fit._align import kabsch
 from diverse3d.fit._costs import smoothness_factor
 from diverse3d.fit._photo import fitted_points, landmark_head
 from diverse3d.head import HeadParameters, head_from_arrays
-from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Observation, Photo, observe_mesh
+from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Photo, PhotoObservation, observe_mesh
 from diverse3d.surface import uniform_laplacian
 
 SHARP = FitConfig(tolerance=1e-9, vertex_sigma_mm=0.003, weights=Weights(smoothness=0.0))
@@ -145,7 +145,7 @@ def photo_of(head, vertices_world, *, scale=2000.0, centre=(250.0, 260.0), hide=
     column, row = np.floor(landmarks).astype(int).T
     visible = ~hidden[row.clip(0, 519), column.clip(0, 499)]
     photo = Photo(np.zeros((520, 500, 3), np.uint8), hidden, landmarks, visible, faces_found=1)
-    return Observation(photo=photo, mesh=None, source="made-up", sha256="")
+    return PhotoObservation(photo=photo, source="made-up", sha256="")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def tile(photo: Photo) -> np.ndarray:
     """The overlay, cut to the face."""
     low, high = photo.landmarks_px.min(0), photo.landmarks_px.max(0)
     reach, (x, y) = 0.85 * float((high - low).max()), (low + high) / 2
-    overlay = Image.fromarray(occluder_overlay(photo))
+    overlay = Image.fromarray(occluder_overlay(photo, photo.hidden_probability))
     box = (int(x - reach), int(y - 1.1 * reach), int(x + reach), int(y + 0.9 * reach))
     return np.asarray(overlay.crop(box).resize((TILE, TILE), Image.Resampling.LANCZOS))
 
@@ -36,7 +36,6 @@ def main() -> None:
     arguments = parser.parse_args()
     problem = d3.prepare(d3.load_head())
     clean = observe_photo(d3.DEMO_PHOTO).photo
-    assert clean is not None
     points = clean.landmarks_px[list(IBUG68_FROM_MEDIAPIPE)]
     pictures = [
         clean.rgb if region is None else paint_occluder(clean.rgb, points, region, key=jax.random.key(1))[0]
@@ -53,7 +52,6 @@ def main() -> None:
             seen = d3.observe_photo(picture, head=problem)
         except d3.InputError:
             continue
-        assert seen.photo is not None
         tiles.append(tile(seen.photo))
     columns = len(REGIONS)
     tiles = tiles[: len(tiles) // columns * columns]

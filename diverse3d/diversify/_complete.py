@@ -13,7 +13,7 @@ from meshvae import free_memory_bytes
 from .._errors import InputError
 from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare, seen_pixels
 from ..head import HeadModel
-from ..observe import Observation
+from ..observe import Observation, PhotoObservation
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
 from ._config import DiversifyConfig
 from ._gaussian import Posterior, head_vertices, posterior
@@ -132,7 +132,7 @@ def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel
     """The closed-form posterior under the noise asked for, or under the one that fits the input."""
     if isinstance(noise, NoiseModel):
         return posterior(head, at, noise)
-    if noise is not None or seen.mesh is None:
+    if noise is not None or isinstance(seen, PhotoObservation):
         return posterior(head, at, load_noise(head, noise or "realistic"))
     candidates = [posterior(head, at, load_noise(head, name)) for name in ("exact", "realistic")]
     return max(candidates, key=lambda belief: float(belief.log_evidence))
@@ -148,7 +148,7 @@ def holding(
     config: DiversifyConfig,
 ) -> Hold | None:
     """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
-    known = belief.noise == "exact" or (seen.mesh is None and belief.noise == "realistic")
+    known = belief.noise == "exact" or (isinstance(seen, PhotoObservation) and belief.noise == "realistic")
     if method.hold is None or not known:
         return None
     strength = method.settle(config).hold

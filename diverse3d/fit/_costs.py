@@ -1,4 +1,4 @@
-"""The terms of Algorithm 1 (papers/004) as residuals: the loss is the sum of their squares.
+"""The terms of Algorithm 1 (Dey and Boddeti 2022, supplement §2) as residuals: the loss is the sum of their squares.
 
 Lengths are counted in inter-ocular distances, so that one set of weights serves photos and meshes of any size.
 """
@@ -81,15 +81,15 @@ def project_landmarks(
 
 def landmark_cost(projected_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "L 2"]:
     """λ1 · Σ w‖p - p̂‖²; the points together weigh as much as 68 landmarks do."""
-    share = 68.0 / projected_px.shape[0]
-    root = jnp.sqrt(weights.landmarks * share * target.dense_weight)
+    each = 68.0 / projected_px.shape[0]
+    root = jnp.sqrt(weights.landmarks * each * target.dense_weight)
     return root[:, None] * (projected_px - target.dense_px) / target.interocular_px
 
 
 def closure_cost(projected68_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "p 2"]:
     """How far lips and lids stand apart, against the picture."""
     pairs = np.array(MOUTH_CLOSURE_PAIRS + EYE_CLOSURE_PAIRS)
-    upper, lower = pairs[:, 0], pairs[:, 1]
+    upper, lower = (on_device(column, jnp.int32) for column in pairs.T)
     gap = projected68_px[upper] - projected68_px[lower]
     seen = target.landmarks68_px[upper] - target.landmarks68_px[lower]
     weight = target.landmarks68_weight[upper] * target.landmarks68_weight[lower]

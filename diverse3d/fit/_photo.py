@@ -1,18 +1,36 @@
-"""What a photo asks of a head: landmarks, their weights, a starting pose, and which vertices the mask leaves."""
+"""A photo → PhotoFit: landmarks and a starting pose first, then pixels, then which vertices are seen."""
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .._arrays import on_device
 from .._errors import InputError
+from .._optimise import Solution
 from ..head import HeadModel, SurfacePoints
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
-from ..surface import WeakPerspective
+from ..surface import WeakPerspective, facing_camera
 from ._align import pose_from_landmarks
-from ._costs import LandmarkHead, PhotoTarget
-from ._state import subset
+from ._config import FitConfig
+from ._costs import (
+    LandmarkHead,
+    PhotoTarget,
+    closure_cost,
+    landmark_cost,
+    prior_cost,
+    project_landmarks,
+    smoothness_cost,
+)
+from ._crop import Crop, crop_face
+from ._photometric import PhotoProblem, appearance_of, start_appearance
+from ._pixels import PixelUnknowns
+from ._refine import colours_first, fit_pixels
+from ._solve import coefficient_rates, solve_in_turn
+from ._state import Unknowns, at_rest, camera_at, canonical, residual_rms, rotation_of, subset
+from ._types import FitProblem, FitReport, PhotoFit
 
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
 """Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
@@ -88,3 +106,121 @@ def vertices_outside_mask(points_px: Float[Array, "V 2"], hidden: Bool[np.ndarra
     height, width = hidden.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
+
+
+@eqx.filter_jit
+def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig):
+    def residuals(unknowns: Unknowns):
+        dense, sparse = project_landmarks(points, target, unknowns)
+        return [
+            landmark_cost(dense, target, config.weights),
+            closure_cost(sparse, target, config.weights),
+            prior_cost(unknowns, config.weights),
+            smoothness_cost(unknowns, problem.smoothness, config.weights),
+        ]
+
+    return solve_in_turn(residuals, problem.head, config)
+
+
+class StartedPhoto(NamedTuple):
+    """The fit to landmarks alone, and what its refinement by pixels needs."""
+
+    problem: PhotoProblem
+    crop: Crop
+    """The photo around the face."""
+    begin: PixelUnknowns
+    """The fitted shape with the most likely skin and light."""
+    solution: Solution[Unknowns]
+    """How the solver ended."""
+    steps: Int[Array, ""]
+    """Steps taken in all."""
+
+
+def start_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> StartedPhoto:
+    """The fit to landmarks alone. Raises `InputError` for a head without landmarks or albedo."""
+    if problem.landmarks is None or problem.pixels is None:
+        name = problem.head.name
+        raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
+    target = photo_target(photo, problem.landmarks)
+    solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+    rates = coefficient_rates(problem.head)
+    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
+    begin = start_appearance(photos, solution.value)
+    return StartedPhoto(photos, crop_face(photo, problem.head.dtype), begin, solution, steps)
+
+
+class _Placed(NamedTuple):
+    """A photo's fitted head before its visible vertices are known."""
+
+    vertices_m: Float[Array, "V 3"]
+    landmarks68_px: Float[Array, "68 2"]
+    camera: WeakPerspective
+    turn: Float[Array, "3 3"]
+    posed_m: Float[Array, "V 3"]
+    posed_px: Float[Array, "V 2"]
+
+
+@eqx.filter_jit
+def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns) -> _Placed:
+    _, projected = project_landmarks(points, target, unknowns)
+    vertices = canonical(problem.head, unknowns)
+    camera = camera_at(unknowns, target.camera_start, target.interocular_px)
+    turn = rotation_of(unknowns) @ target.rotation_start
+    # A weak-perspective camera carries the translation: the posed head stays at its own origin.
+    posed = vertices @ turn.T
+    return _Placed(vertices, projected, camera, turn, posed, camera.project(posed))
+
+
+@eqx.filter_jit
+def _photo_fit(
+    head: HeadModel,
+    target: PhotoTarget,
+    unknowns: Unknowns | PixelUnknowns,
+    placed: _Placed,
+    visible: Bool[Array, " V"],
+    solution: Solution[Unknowns],
+    steps: Int[Array, ""],
+) -> PhotoFit:
+    shape = unknowns.shape if isinstance(unknowns, PixelUnknowns) else unknowns
+    distance = jnp.sum((placed.landmarks68_px - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
+    rms_px = jnp.sqrt(jnp.sum(distance) / jnp.maximum(jnp.sum(target.landmarks68_weight), 1.0))
+    residual_rms_mm, residual_share = residual_rms(head, shape.z, visible)
+    return PhotoFit(
+        unknowns=at_rest(shape),
+        vertices_m=placed.vertices_m,
+        held_m=placed.vertices_m,
+        visible=visible,
+        turn=placed.turn,
+        shift_m=jnp.zeros(3, head.dtype),
+        camera=placed.camera,
+        landmarks68_px=placed.landmarks68_px,
+        report=FitReport(
+            landmark_rms_px=rms_px,
+            landmark_rms_interocular=rms_px / target.interocular_px,
+            visible_rms_mm=jnp.zeros((), head.dtype),
+            steps=steps,
+            result=solution.result,
+            residual_rms_mm=residual_rms_mm,
+            residual_share=residual_share,
+        ),
+        appearance=appearance_of(unknowns) if isinstance(unknowns, PixelUnknowns) else None,
+    )
+
+
+def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
+    head = problem.head
+    if problem.landmarks is None:
+        raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
+    unknowns: Unknowns | PixelUnknowns
+    if problem.pixels is None or config.weights.photometric == 0.0:
+        target = photo_target(photo, problem.landmarks)
+        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+        unknowns = shape = solution.value
+    else:
+        photos, crop, begin, solution, steps = start_photo(photo, problem, config)
+        target = photos.target
+        unknowns = fit_pixels(photos, crop, colours_first(photos, crop, begin, config.weights), config)
+        shape = unknowns.shape
+    placed = _place(problem, problem.landmarks, target, shape)
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(placed.posed_px, photo.hidden)
+    return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), solution, steps)

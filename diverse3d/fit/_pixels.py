@@ -1,6 +1,6 @@
-"""The photometric term of Algorithm 1 (papers/004 §2.1): what a head, its skin and its light look like, pixel by pixel.
+"""The photometric term of Algorithm 1 (Dey and Boddeti 2022, supplement §2.1): what a head looks like, pixel by pixel.
 
-Points are fixed on the surface between two looks at which triangle each pixel sees; in between, they move over the
+Points are fixed on the surface between two rasterisations; in between, they move over the
 photo with the head. So ids carry no gradient, while positions, normals and colours do.
 """
 
@@ -190,7 +190,7 @@ def photometric_residuals(
     return colour_differences(*surface(unknowns.shape), albedo, light, picture)
 
 
-def look(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
+def nearest_faces(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
     """Which triangle of the face each pixel of the crop sees."""
     return rasterise(camera.project(posed_m), posed_m[:, 2], pixels.faces, height=CROP_PX, width=CROP_PX)
 
@@ -207,12 +207,12 @@ def spread_points(
     facing = (np.asarray(normals)[corners, 2] * barycentric).sum(axis=2)
     usable = np.flatnonzero((face >= 0) & (facing > _GRAZING) & (weight > 0))
     if usable.size == 0:
-        chosen, share = np.zeros(POINTS, int), np.zeros(POINTS)
+        chosen, point_weight = np.zeros(POINTS, int), np.zeros(POINTS)
     else:
         chosen = usable[np.linspace(0, usable.size - 1, POINTS).round().astype(int)]
-        share = weight.reshape(-1)[chosen]
+        point_weight = weight.reshape(-1)[chosen]
     points = SurfacePoints(
         on_device(corners.reshape(-1, 3)[chosen], jnp.int32),
         on_device(barycentric.reshape(-1, 3)[chosen], barycentric.dtype),
     )
-    return points, on_device(share, normals.dtype)
+    return points, on_device(point_weight, normals.dtype)

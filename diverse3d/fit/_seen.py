@@ -1,4 +1,5 @@
-"""A photo's pixels after its fit, to hold other heads against (papers/004, Algorithm 2's photometric term)."""
+"""A photo's pixels after its fit, to compare other heads with (the photometric
+term of Algorithm 2, Dey and Boddeti 2022, supplement)."""
 
 import equinox as eqx
 import jax
@@ -8,13 +9,14 @@ from jaxtyping import Array, Float, Int
 
 from .._arrays import on_device
 from ..head import SurfacePoints
-from ..observe import Observation
+from ..observe import Observation, PhotoObservation
 from ..surface import Fragments, vertex_normals
 from ._crop import Crop, blurred, crop_face
-from ._fit import Fit
-from ._photometric import EVERY, FINEST_PX, ROBUST_SCALE
-from ._pixels import Facets, Picture, PixelHead, colour_differences, facets, look, spread_points
+from ._photometric import ROBUST_SCALE
+from ._pixels import Facets, Picture, PixelHead, colour_differences, facets, nearest_faces, spread_points
+from ._refine import EVERY, FINEST_PX
 from ._state import canonical
+from ._types import Appearance, Fit, PhotoFit
 
 
 class SeenPixels(eqx.Module):
@@ -30,8 +32,8 @@ class SeenPixels(eqx.Module):
     """The points on them."""
     albedo: Float[Array, "P 3"]
     """The fitted skin there, linear-light reflectance."""
-    share: Float[Array, " P"]
-    """How much of the crop each point stands for: together they are the share of its pixels that show the face."""
+    weight: Float[Array, " P"]
+    """What part of the crop each point stands for: they add up to the part of its pixels that shows the face."""
     light: Float[Array, "9 3"]
     """The fitted light."""
     picture: Picture
@@ -50,53 +52,49 @@ class SeenPixels(eqx.Module):
         are the slope of that.
         """
         square = jnp.sum(self.differences(vertices_m) ** 2, axis=1)
-        return jnp.sum(self.share * square / (1.0 + square / ROBUST_SCALE**2)) / 3.0
+        return jnp.sum(self.weight * square / (1.0 + square / ROBUST_SCALE**2)) / 3.0
 
 
 def seen_pixels(seen: Observation, pixels: PixelHead | None, fit: Fit) -> SeenPixels | None:
     """What an observation's photo shows of a fit; None for a mesh, and where the fit knows no skin."""
-    if seen.photo is None or pixels is None or fit.appearance is None:
+    if not (isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit) and pixels and fit.appearance):
         return None
     crop = crop_face(seen.photo, fit.vertices_m.dtype)
-    fragments, posed_normals, vertices, normals = _look(pixels, crop, fit)
+    surface, fragments, normals = _look(pixels, crop, fit)
     weight = np.asarray(crop.weight)
-    points, share = spread_points(pixels, fragments, posed_normals, weight)
-    shows = on_device(np.mean(weight * (np.asarray(fragments.face) >= 0)), share.dtype)
-    return _fixed(pixels, points, shows, share, blurred(crop, FINEST_PX), vertices, normals, fit)
+    covered = on_device(np.mean(weight * (np.asarray(fragments.face) >= 0)), fit.vertices_m.dtype)
+    found = spread_points(pixels, fragments, normals, weight)
+    return _fixed(pixels, found, covered, blurred(crop, FINEST_PX), surface, fit, fit.appearance)
 
 
 @eqx.filter_jit
 def _look(
-    pixels: PixelHead, crop: Crop, fit: Fit
-) -> tuple[Fragments, Float[Array, "n 3"], Float[Array, "n 3"], Float[Array, "n 3"]]:
-    """What each pixel of the crop sees, posed normals, and the fitted face's vertices and normals in the head frame."""
-    assert fit.camera is not None, "a photo's fit has a camera"
+    pixels: PixelHead, crop: Crop, fit: PhotoFit
+) -> tuple[tuple[Float[Array, "n 3"], Float[Array, "n 3"]], Fragments, Float[Array, "n 3"]]:
+    """Vertices and normals of the fitted face in the head frame, what each pixel sees of it, its normals as posed."""
     vertices = canonical(pixels.head, fit.unknowns)
     normals = vertex_normals(vertices, pixels.faces)
-    fragments = look(pixels, vertices @ fit.turn.T, crop.camera(fit.camera))
-    return fragments, normals @ fit.turn.T, vertices, normals
+    fragments = nearest_faces(pixels, vertices @ fit.turn.T, crop.camera(fit.camera))
+    return (vertices, normals), fragments, normals @ fit.turn.T
 
 
 @eqx.filter_jit
 def _fixed(
     pixels: PixelHead,
-    points: SurfacePoints,
-    shows: Float[Array, ""],
-    share: Float[Array, " P"],
+    found: tuple[SurfacePoints, Float[Array, " P"]],
+    covered: Float[Array, ""],
     crop: Crop,
-    vertices_m: Float[Array, "n 3"],
-    normals: Float[Array, "n 3"],
-    fit: Fit,
+    surface: tuple[Float[Array, "n 3"], Float[Array, "n 3"]],
+    fit: PhotoFit,
+    appearance: Appearance,
 ) -> SeenPixels:
-    assert fit.appearance is not None and fit.camera is not None
-    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], (points, share))
-    share = shows * share / jnp.maximum(jnp.sum(share), 1.0)
-    picture = Picture(crop.tone, fit.turn, crop.camera(fit.camera))
+    points, weight = jax.tree.map(lambda leaf: leaf[::EVERY], found)
+    vertices, normals = surface
     return SeenPixels(
         corners=pixels.kept[points.corners],
-        facets=facets(points, normals, vertices_m[points.corners.reshape(-1)]),
-        albedo=points(pixels.albedo(fit.appearance.albedo)),
-        share=share,
-        light=fit.appearance.light,
-        picture=picture,
+        facets=facets(points, normals, vertices[points.corners.reshape(-1)]),
+        albedo=points(pixels.albedo(appearance.albedo)),
+        weight=covered * weight / jnp.maximum(jnp.sum(weight), 1.0),
+        light=appearance.light,
+        picture=Picture(crop.tone, fit.turn, crop.camera(fit.camera)),
     )

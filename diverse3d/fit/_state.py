@@ -5,7 +5,7 @@ from typing import TypeVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .._arrays import on_device
 from ..head import Albedo, HeadModel, HeadParameters
@@ -95,3 +95,13 @@ def at_rest(unknowns: Unknowns) -> Unknowns:
     """The same shape and joints with the rigid and camera unknowns at zero."""
     zero = jnp.zeros_like(unknowns.rotation)
     return Unknowns(z=unknowns.z, joints=unknowns.joints, rotation=zero, translation=zero, camera=zero)
+
+
+def residual_rms(
+    head: HeadModel, z: Float[Array, " K"], visible: Bool[Array, " V"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """What the smooth residual adds to visible vertices: RMS in mm, and its share of their squared offsets."""
+    seen = visible.astype(head.dtype)
+    beyond = jnp.sum(jnp.sum(head.residual_part(z) ** 2, axis=1) * seen)
+    whole = jnp.sum(jnp.sum((z @ head.components_m).reshape(-1, 3) ** 2, axis=1) * seen)
+    return 1e3 * jnp.sqrt(beyond / jnp.maximum(jnp.sum(seen), 1.0)), beyond / jnp.maximum(beyond, whole + 1e-12)

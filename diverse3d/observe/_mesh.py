@@ -14,7 +14,7 @@ from ..files._gltf import read_gltf
 from ..files._mesh_file import Damaged, first_mark, lines_of, read_obj, read_off, visible_by
 from ..files._ply import read_ply
 from ..head import HeadModel, load_head
-from ._observation import Observation, PartialMesh
+from ._observation import MeshObservation, PartialMesh
 
 _READERS = {".ply": read_ply, ".obj": read_obj, ".off": read_off, ".glb": read_gltf, ".gltf": read_gltf}
 
@@ -32,7 +32,7 @@ def observe_mesh(
     head: HeadModel | None = None,
     visible: np.ndarray | None = None,
     hidden_file: str | Path | None = None,
-) -> Observation:
+) -> MeshObservation:
     """Observation from a partial mesh in the head's topology.
 
     `mesh` is a path (one of `MESH_SUFFIXES`: files that keep the order of vertices), a `trimesh.Trimesh`, or an array
@@ -76,8 +76,7 @@ def observe_mesh(
     kept = np.where(marks[:, None], vertices, 0.0)
     unit_m = mesh_unit(kept, marks, np.asarray(head.template_m, np.float64), source)
     digest = hashlib.sha256(kept.tobytes() + marks.tobytes()).hexdigest()
-    return Observation(
-        photo=None,
+    return MeshObservation(
         mesh=PartialMesh(vertices_m=kept * unit_m, visible=marks, unit_m=unit_m),
         source=source,
         sha256=digest,
