@@ -128,7 +128,7 @@ def test_smoothness_factor_is_the_laplacian_of_the_offsets(tiny_head, rng):
 # Photos
 
 
-def photo_of(head, vertices_world, *, scale=2000.0, centre=(250.0, 260.0), hide=None) -> Observation:
+def photo_of(head, vertices_world, *, scale=2000.0, centre=(250.0, 260.0), hide=None) -> PhotoObservation:
     """An ideal detector's landmarks of a posed head, in a picture of 500 × 520."""
 
     def pixels(points):
