@@ -18,7 +18,7 @@ CROP_PX = 224
 TONE = 1 / 2.2
 """Exponent of the tone scale on which colours are compared: equal steps look about equally different."""
 
-_FACE_SHARE = 0.62
+_FACE_FRACTION = 0.62
 _DARKEST = 1e-4
 
 
@@ -50,7 +50,7 @@ def tone(light: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
 def crop_face(photo: Photo, dtype: jnp.dtype) -> Crop:
     """The square around the landmarks with some room, hidden pixels and those outside the picture without weight."""
     low, high = photo.landmarks_px.min(0), photo.landmarks_px.max(0)
-    extent = float((high - low).max()) / _FACE_SHARE
+    extent = float((high - low).max()) / _FACE_FRACTION
     # A face with its forehead reaches farther up than the landmarks do.
     corner = (low + high) / 2 - extent * np.array([0.5, 0.56])
     colours = cut(photo.rgb, corner, extent)

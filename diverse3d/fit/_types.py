@@ -72,15 +72,8 @@ class Fit(eqx.Module):
 
     def parameters(self, head: HeadModel) -> HeadParameters:
         """FLAME-style parameters with head(parameters) = the fitted vertices in the world frame."""
-        coefficients = self.unknowns.z + head.prior_mean
-        pose = joint_rotations(head, self.unknowns.joints)
-        root = head.joints(coefficients)[0]
-        # FLAME turns about the root joint, not about the origin.
-        return HeadParameters(
-            coefficients=coefficients,
-            pose=pose.at[0].set(on_device(rotation_vector(np.asarray(self.turn, np.float64)), head.dtype)),
-            translation_m=self.shift_m + self.turn @ root - root,
-        )
+        rotation = rotation_vector(np.asarray(self.turn, np.float64))
+        return _parameters(self, head, on_device(rotation, head.dtype))
 
 
 class PhotoFit(Fit):
@@ -96,6 +89,18 @@ class PhotoFit(Fit):
 
 class MeshFit(Fit):
     """The fit of a partial mesh."""
+
+
+@eqx.filter_jit
+def _parameters(fit: Fit, head: HeadModel, rotation: Float[Array, "3"]) -> HeadParameters:
+    coefficients = fit.unknowns.z + head.prior_mean
+    root = head.joints(coefficients)[0]
+    # FLAME turns about the root joint, not about the origin.
+    return HeadParameters(
+        coefficients=coefficients,
+        pose=joint_rotations(head, fit.unknowns.joints).at[0].set(rotation),
+        translation_m=fit.shift_m + fit.turn @ root - root,
+    )
 
 
 @jax.jit
