@@ -26,7 +26,7 @@ from ._costs import (
 )
 from ._crop import Crop, crop_face
 from ._photometric import PhotoProblem, appearance_of, start_appearance
-from ._pixels import PixelUnknowns
+from ._pixels import PixelUnknowns, on_host
 from ._refine import colours_first, fit_pixels
 from ._solve import coefficient_rates, solve_in_turn
 from ._state import Unknowns, at_rest, camera_at, canonical, residual_rms, rotation_of, subset
@@ -100,9 +100,11 @@ def _mean_points(points: LandmarkHead) -> Float[Array, "L 3"]:
     return points.dense(points.head.shaped(points.head.prior_mean))
 
 
-def vertices_outside_mask(points_px: Float[Array, "V 2"], hidden: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " V"]:
+def vertices_outside_mask(
+    points_px: Float[np.ndarray, "V 2"], hidden: Bool[np.ndarray, "H W"]
+) -> Bool[np.ndarray, " V"]:
     """Vertices whose pixel is inside the picture and not hidden."""
-    column, row = np.floor(np.asarray(points_px)).astype(int).T
+    column, row = np.floor(points_px).astype(int).T
     height, width = hidden.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
@@ -157,7 +159,6 @@ class _Placed(NamedTuple):
     camera: WeakPerspective
     turn: Float[Array, "3 3"]
     posed_m: Float[Array, "V 3"]
-    posed_px: Float[Array, "V 2"]
 
 
 @eqx.filter_jit
@@ -167,8 +168,7 @@ def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unkno
     camera = camera_at(unknowns, target.camera_start, target.interocular_px)
     turn = rotation_of(unknowns) @ target.rotation_start
     # A weak-perspective camera carries the translation: the posed head stays at its own origin.
-    posed = vertices @ turn.T
-    return _Placed(vertices, projected, camera, turn, posed, camera.project(posed))
+    return _Placed(vertices, projected, camera, turn, vertices @ turn.T)
 
 
 @eqx.filter_jit
@@ -222,5 +222,6 @@ def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
         unknowns = fit_pixels(photos, crop, colours_first(photos, crop, begin, config.weights), config)
         shape = unknowns.shape
     placed = _place(problem, problem.landmarks, target, shape)
-    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(placed.posed_px, photo.hidden)
+    points_px = on_host(placed.camera, placed.posed_m)
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, photo.hidden)
     return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), solution, steps)

@@ -50,7 +50,8 @@ class PhotoProblem(NamedTuple):
 
 def points_seen(problem: PhotoProblem, crop: Crop, unknowns: PixelUnknowns) -> tuple[SurfacePoints, Float[Array, " P"]]:
     """Surface points that the crop shows, with their weights."""
-    seen, normals = _look(problem, crop, unknowns.shape)
+    posed, normals, camera = _surface(problem, crop, unknowns.shape)
+    seen = nearest_faces(problem.pixels, posed, camera)
     return spread_points(problem.pixels, seen, normals, np.asarray(crop.weight))
 
 
@@ -69,6 +70,9 @@ def appearance_of(unknowns: PixelUnknowns) -> Appearance:
     return Appearance(albedo=unknowns.albedo, light=light_of(unknowns.light))
 
 
+_appearance = eqx.filter_jit(appearance_of)
+
+
 class Rendered(eqx.Module):
     """What the intact face should look like in a crop."""
 
@@ -82,20 +86,21 @@ class Rendered(eqx.Module):
     """Cosine between the normal and the direction to the camera."""
 
 
-@eqx.filter_jit
 def rendered(problem: PhotoProblem, crop: Crop, unknowns: PixelUnknowns) -> Rendered:
     """The fitted face, drawn in the pixels of the crop."""
-    turn, camera = pose(problem, unknowns.shape)
-    posed, _ = posed_surface(problem.pixels, unknowns.shape, turn)
-    return render_face(problem.pixels, crop, posed, camera, appearance_of(unknowns))
+    posed, _, camera = _surface(problem, crop, unknowns.shape)
+    return _paint(problem.pixels, nearest_faces(problem.pixels, posed, camera), posed, _appearance(unknowns))
 
 
-@eqx.filter_jit
 def render_face(
     pixels: PixelHead, crop: Crop, posed_m: Float[Array, "n 3"], camera: WeakPerspective, appearance: Appearance
 ) -> Rendered:
     """A posed face (`PixelHead.kept` vertices, camera's frame), drawn in the pixels of the crop."""
-    seen = nearest_faces(pixels, posed_m, crop.camera(camera))
+    return _paint(pixels, nearest_faces(pixels, posed_m, crop.camera(camera)), posed_m, appearance)
+
+
+@eqx.filter_jit
+def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], appearance: Appearance) -> Rendered:
     albedo, normal, place = (
         interpolate(seen, values, pixels.faces)
         for values in (
@@ -109,11 +114,12 @@ def render_face(
 
 
 @eqx.filter_jit
-def _look(problem: PhotoProblem, crop: Crop, shape: Unknowns) -> tuple[Fragments, Float[Array, "n 3"]]:
-    """What each pixel of the crop sees of the face, and the face's normals in the camera's frame."""
+def _surface(
+    problem: PhotoProblem, crop: Crop, shape: Unknowns
+) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"], WeakPerspective]:
+    """Vertices and normals of the posed face, and the camera from there to the crop."""
     turn, camera = pose(problem, shape)
-    posed, normals = posed_surface(problem.pixels, shape, turn)
-    return nearest_faces(problem.pixels, posed, crop.camera(camera)), normals
+    return *posed_surface(problem.pixels, shape, turn), crop.camera(camera)
 
 
 def pose(problem: PhotoProblem, shape: Unknowns) -> tuple[Float[Array, "3 3"], WeakPerspective]:

@@ -192,7 +192,19 @@ def photometric_residuals(
 
 def nearest_faces(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
     """Which triangle of the face each pixel of the crop sees."""
-    return rasterise(camera.project(posed_m), posed_m[:, 2], pixels.faces, height=CROP_PX, width=CROP_PX)
+    points_px, depth = on_host(camera, posed_m), np.asarray(posed_m)[:, 2]
+    dtype = depth.dtype
+    return rasterise(on_device(points_px, dtype), on_device(depth, dtype), pixels.faces, height=CROP_PX, width=CROP_PX)
+
+
+def on_host(camera: WeakPerspective, points_m: Float[Array, "n 3"]) -> Float[np.ndarray, "n 2"]:
+    """`camera.project`, rounded after the product and after the sum.
+
+    Compiled, both are one operation, and a point on a pixel's edge lies in the one or the other by the last bit.
+    """
+    points = np.asarray(points_m)
+    flipped = points[:, :2] * np.array([1, -1], points.dtype)
+    return np.asarray(camera.scale_px_per_m) * flipped + np.asarray(camera.centre_px)
 
 
 def spread_points(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from .._arrays import on_device
 from ..head import SurfacePoints
 from ..observe import Observation, PhotoObservation
-from ..surface import Fragments, vertex_normals
+from ..surface import WeakPerspective, vertex_normals
 from ._crop import Crop, blurred, crop_face
 from ._photometric import ROBUST_SCALE
 from ._pixels import Facets, Picture, PixelHead, colour_differences, facets, nearest_faces, spread_points
@@ -60,22 +60,25 @@ def seen_pixels(seen: Observation, pixels: PixelHead | None, fit: Fit) -> SeenPi
     if not (isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit) and pixels and fit.appearance):
         return None
     crop = crop_face(seen.photo, fit.vertices_m.dtype)
-    surface, fragments, normals = _look(pixels, crop, fit)
-    weight = np.asarray(crop.weight)
+    surface, posed, normals, camera = _surface(pixels, crop, fit)
+    fragments, weight = nearest_faces(pixels, posed, camera), np.asarray(crop.weight)
     covered = on_device(np.mean(weight * (np.asarray(fragments.face) >= 0)), fit.vertices_m.dtype)
     found = spread_points(pixels, fragments, normals, weight)
     return _fixed(pixels, found, covered, blurred(crop, FINEST_PX), surface, fit, fit.appearance)
 
 
+Surface = tuple[Float[Array, "n 3"], Float[Array, "n 3"]]
+"""Vertices in metres and unit normals, head frame."""
+
+
 @eqx.filter_jit
-def _look(
+def _surface(
     pixels: PixelHead, crop: Crop, fit: PhotoFit
-) -> tuple[tuple[Float[Array, "n 3"], Float[Array, "n 3"]], Fragments, Float[Array, "n 3"]]:
-    """Vertices and normals of the fitted face in the head frame, what each pixel sees of it, its normals as posed."""
+) -> tuple[Surface, Float[Array, "n 3"], Float[Array, "n 3"], WeakPerspective]:
+    """The fitted face, its vertices and normals as posed, and the camera from there to the crop."""
     vertices = canonical(pixels.head, fit.unknowns)
     normals = vertex_normals(vertices, pixels.faces)
-    fragments = nearest_faces(pixels, vertices @ fit.turn.T, crop.camera(fit.camera))
-    return (vertices, normals), fragments, normals @ fit.turn.T
+    return (vertices, normals), vertices @ fit.turn.T, normals @ fit.turn.T, crop.camera(fit.camera)
 
 
 @eqx.filter_jit
@@ -84,7 +87,7 @@ def _fixed(
     found: tuple[SurfacePoints, Float[Array, " P"]],
     covered: Float[Array, ""],
     crop: Crop,
-    surface: tuple[Float[Array, "n 3"], Float[Array, "n 3"]],
+    surface: Surface,
     fit: PhotoFit,
     appearance: Appearance,
 ) -> SeenPixels:
