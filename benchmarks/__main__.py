@@ -2,68 +2,28 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from diverse3d._errors import InputError
-from diverse3d.diversify import METHODS, get_method
+from diverse3d import InputError
+from diverse3d.diversify import get_method
 from diverse3d.experiments import environment
 
-from ._metric import BASELINE, Metric, judge, read_baseline, update_baseline
+from . import photos, quality, speed, vae
+from ._metric import Metric, judge, read_baseline, update_baseline
+from ._options import Options
 from ._report import show, write
 
-SLOW = ("global-dpp", "global-local-dpp", "vae-dpp", "vae-dpp-kriging")
-Suite = Literal["quality", "fit", "photos", "histogram", "vae", "speed", "all"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Measure quality, fit, mesh VAEs and speed, and compare with the committed baseline."""
-
-    out: Path
-    """Folder for results; an interrupted quality or vae run goes on from what it finds there."""
-    suite: Annotated[Suite, tyro.conf.Positional] = "all"
-    """What to measure."""
-    heads: int = 64
-    """How many heads of the test split (photos, histogram: how many photos)."""
-    seeds: int = 3
-    """How many times each random method runs on each head."""
-    methods: tuple[str, ...] = tuple(name for name in METHODS if name not in SLOW)
-    """Methods of the table of methods; map and posterior are the references and always run. Algorithm 2's take minutes
-    a head, so they run where they are named."""
-    head: Path | None = None
-    """Head file for the quality suite, its heads drawn from its own prior; the embedded head if not given."""
-    masked: Path | None = None
-    """Weights of a masked model for the vae suite; those of the package if not given."""
-    residual: Path | None = None
-    """Weights of a residual model for the vae suite; those of the package if not given."""
-    budgets: tuple[int, ...] = (50, 100, 200, 400)
-    """Training budgets in steps of the vae suite's own rows; none trains none."""
-    baseline: Path = BASELINE
-    """Baseline file."""
-    gate: bool = False
-    """Exit with 1 when a number got worse than the baseline by more than its tolerance."""
-    update_baseline: bool = False
-    """Put this run's numbers into the baseline."""
-
-
-def suites(name: Suite) -> dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str]]]]:
-    """The suites asked for; imported late, so that one doesn't need another's extras."""
-    from . import fitting, histogram, photos, quality, speed, vae
-
-    every = {
-        "quality": quality.run,
-        "fit": fitting.run,
-        "photos": photos.run,
-        "histogram": histogram.run,
-        "vae": vae.run,
-        "speed": speed.run,
-    }
-    return every if name == "all" else {name: every[name]}
+SUITES: dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str]]]] = {
+    "quality": quality.run,
+    "fit": quality.run_fit,
+    "photos": photos.run,
+    "histogram": photos.run_histogram,
+    "vae": vae.run,
+    "speed": speed.run,
+}
+"""Each measures: metrics for the gate, and tables by the name of their file."""
 
 
 def run(options: Options, console: Console | None = None) -> int:
@@ -81,8 +41,8 @@ def run(options: Options, console: Console | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     metrics: list[Metric] = []
     tables: dict[str, str] = {}
-    for suite in suites(options.suite).values():
-        measured, written = suite(options, console)
+    for suite in SUITES if options.suite == "all" else (options.suite,):
+        measured, written = SUITES[suite](options, console)
         metrics += measured
         tables |= written
     return conclude(metrics, tables, options, console)

@@ -39,9 +39,9 @@ def show(console: Console, metrics: Sequence[Metric], verdict: Verdict, baseline
         value, name = f"{metric.value:.4g}", metric.key.replace("[", r"\[")
         table.add_row(name, value, known, metric.unit, metric.direction, style=style)
     console.print(table)
-    for metric, known in verdict.regressions:
+    for metric, before in verdict.regressions:
         console.print(
-            f"REGRESSION {metric.key}: {metric.value:.4g} {metric.unit}, baseline {known:.4g} "
+            f"REGRESSION {metric.key}: {metric.value:.4g} {metric.unit}, baseline {before:.4g} "
             f"({metric.direction} is better, tolerance {metric.rel_tol:.0%} + {metric.abs_tol:g})",
             style="bold red",
             markup=False,

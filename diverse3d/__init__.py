@@ -14,6 +14,8 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from ._cache import use_compilation_cache as _use_compilation_cache
+
 if _TYPE_CHECKING:
     from ._api import Interpolation as Interpolation
     from ._api import Result as Result
@@ -67,6 +69,8 @@ class _Package(_types.ModuleType):
         if name in _MODULES:
             value = getattr(_importlib.import_module(f".{_MODULES[name]}", __name__), name)
             setattr(self, name, value)
+            if "jax" in _sys.modules:
+                _use_compilation_cache()
             return value
         if not name.startswith("_") and _find_spec(f".{name}", __name__) is not None:
             return _importlib.import_module(f".{name}", __name__)

@@ -1,24 +1,80 @@
-"""The user's cache folder, and jax's compiled code in it."""
+"""The user's own cache folder, and jax's compiled code in it: bounded, never shared, never needed."""
 
 import os
+import stat
 from pathlib import Path
+
+_MOST_BYTES = 1 << 30
+"""What compiled code may take: some ten times what one run compiles."""
 
 
 def cache_folder() -> Path | None:
-    """The user's cache folder for this program, made if need be; None where there can't be one."""
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diverse3d"
-        root.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # read-only, or no home at all: everything works without
+    """The user's cache folder for this program, made if need be; None where there can't be one.
+
+    Nobody else may read or write it, and one that belongs to somebody else is not used. `DIVERSE3D_NO_CACHE=1` is a
+    wish for none.
+    """
+    if os.environ.get("DIVERSE3D_NO_CACHE", "0") not in ("", "0"):
         return None
-    return root
+    try:
+        return _own(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diverse3d")
+    except (OSError, RuntimeError):  # read-only, somebody else's, or no home at all: everything works without
+        return None
+
+
+def compiled_folder() -> Path | None:
+    """Where compiled code is kept, or None."""
+    root = cache_folder()
+    try:
+        return None if root is None else _own(root / "compiled")
+    except OSError:
+        return None
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled code between runs."""
+    """Have jax keep compiled code between processes, unless it was told where to (or not to) already."""
     import jax
 
-    root = cache_folder()
-    if root is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    folder = compiled_folder()
+    if folder is None:
+        return
+    _forget_oldest(folder, _MOST_BYTES)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # A program is kept however small: to read it takes a tenth of what compiling it takes.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _own(folder: Path) -> Path:
+    """The folder, made if need be, closed to others; raises `PermissionError` where it is somebody else's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if hasattr(os, "getuid"):
+        if found.st_uid != os.getuid():
+            raise PermissionError(f"{folder} belongs to somebody else")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
+    return folder
+
+
+def _forget_oldest(folder: Path, most: int) -> None:
+    """Delete what was used longest ago until the files take at most so many bytes."""
+    # jax could bound it itself, but with one more package and a lock around every reading.
+    found = []
+    for path in folder.iterdir():
+        try:
+            status = path.lstat()
+        except OSError:  # another process was faster
+            continue
+        found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    left = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if left <= most:
+            return
+        try:
+            path.unlink()
+        except OSError:
+            continue
+        left -= size

@@ -44,7 +44,9 @@ def least_squares(residuals: Callable[[Y], PyTree[Array]], start: Y, *, steps: i
     residual is computed afresh.
     """
     solver: Any = optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance, linear_solver=lx.Normal(lx.Cholesky()))
-    solution: optx.Solution = optx.least_squares(lambda y, _: residuals(y), solver, start, max_steps=steps, throw=False)
+    solution: optx.Solution[Y, Any] = optx.least_squares(
+        lambda y, _: residuals(y), solver, start, max_steps=steps, throw=False
+    )
 
     def loss(value: Y) -> Float[Array, ""]:
         return 0.5 * sum_of_squares(residuals(value))
@@ -62,7 +64,7 @@ def descend(
 ) -> Solution[Y]:
     """Minimise by a first-order optax optimiser and keep the best point seen."""
     solver: Any = optx.BestSoFarMinimiser(optx.OptaxMinimiser(optimiser, rtol=tolerance, atol=tolerance))
-    solution: optx.Solution = optx.minimise(lambda y, _: loss(y), solver, start, max_steps=steps, throw=False)
+    solution: optx.Solution[Y, Any] = optx.minimise(lambda y, _: loss(y), solver, start, max_steps=steps, throw=False)
     return _guarded(loss, start, solution)
 
 
@@ -71,7 +73,7 @@ def sum_of_squares(parts: PyTree[Array]) -> Float[Array, ""]:
     return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(parts)]))
 
 
-def _guarded(loss: Callable[[Y], Float[Array, ""]], start: Y, solution: optx.Solution) -> Solution[Y]:
+def _guarded(loss: Callable[[Y], Float[Array, ""]], start: Y, solution: optx.Solution[Y, Any]) -> Solution[Y]:
     """Fall back to the start where the end is not finite or no better: a result code, never a NaN."""
     before, after = loss(start), loss(solution.value)
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(solution.value)]).all()

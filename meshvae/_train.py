@@ -179,7 +179,7 @@ def train(
             data_key, step_key = jax.random.split(jax.random.fold_in(root, step))
             share = step / config.steps / config.curriculum if config.curriculum else 1.0
             examples = source.examples(config.batch, progress=min(1.0, share), key=data_key)
-            state, loss = _step(state, rest, examples, surface, source.corrector, config, optimiser, key=step_key)
+            state, loss = train_step(state, rest, examples, surface, source.corrector, config, optimiser, key=step_key)
             recent.append(loss)
             if (step + 1) % config.validate_every and step + 1 < config.steps:
                 continue
@@ -242,7 +242,7 @@ def example_loss(
 
 
 @eqx.filter_jit
-def _step(
+def train_step(
     state: State,
     rest: Model,
     examples: Any,

@@ -5,7 +5,7 @@ from jaxtyping import Float, Float32
 
 from diverse3d.head import HeadModel
 
-from ._mesh import Paint, Part, curve, normals_of, sheet
+from ._mesh import Paint, Part, Sheet, curve, normals_of, sheet
 from ._noise import Noise
 
 _LINE_ANGLE = (0.0, 0.5, 0.85, 1.1, 1.3, 1.55, 1.9, 2.4, 3.15)
@@ -111,7 +111,7 @@ def draw_body(ring: Float[np.ndarray, "b 3"], skin: Float[np.ndarray, " 3"], rng
     dress, second = dye(rng), dye(rng)
     stripes, pattern = rng.uniform(15, 90), int(rng.integers(0, 4))
 
-    def loft(rings: list[tuple[float, float, float, float]]) -> tuple:
+    def loft(rings: list[tuple[float, float, float, float]]) -> Sheet:
         fine = curve(np.array(rings), 4 * len(rings))
         around = np.linspace(0, 2 * np.pi, 49)[None, :-1]
         y, x, z, back = (fine[:, i, None] for i in range(4))

@@ -53,7 +53,11 @@ def merged(parts: Sequence[Part]) -> Mesh:
     )
 
 
-def sheet(points: Float[np.ndarray, "r c 3"], *, closed: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Sheet = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Points, triangles and coordinates."""
+
+
+def sheet(points: Float[np.ndarray, "r c 3"], *, closed: bool = False) -> Sheet:
     """Points, triangles and coordinates (column share, row share, 0) of a grid; `closed` joins the last column to
     the first."""
     rows, columns = points.shape[:2]
@@ -101,7 +105,7 @@ def tube(
     return sheet(path[:, None] + radius[:, None, None] * around, closed=True)
 
 
-def ball(centre: Float[np.ndarray, " 3"], radius: float, rows: int = 14, columns: int = 24) -> tuple:
+def ball(centre: Float[np.ndarray, " 3"], radius: float, rows: int = 14, columns: int = 24) -> Sheet:
     """A sphere; coordinates are unit directions."""
     polar, around = np.linspace(0, np.pi, rows), 2 * np.pi * np.arange(columns) / columns
     ring = np.stack([np.sin(around), np.zeros(columns), np.cos(around)], -1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
-from diverse3d._errors import InputError
+from diverse3d import InputError
 from diverse3d._suggest import nearest
 from diverse3d.fit import Fit, PhotoFit
 from diverse3d.head import HeadModel

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -189,7 +190,7 @@ class SkinPaint:
 
     def _features(
         self, front: _Front, p: np.ndarray, colour: np.ndarray, gloss: np.ndarray, pores: np.ndarray
-    ) -> tuple:
+    ) -> tuple[np.ndarray, np.ndarray]:
         person = self.person
         cell = front.cell(p)
 
@@ -234,7 +235,9 @@ class SkinPaint:
             self._beard(p, lips, pores, towards)
         return colour, gloss
 
-    def _beard(self, p: np.ndarray, lips: np.ndarray, pores: np.ndarray, towards) -> None:
+    def _beard(
+        self, p: np.ndarray, lips: np.ndarray, pores: np.ndarray, towards: Callable[[np.ndarray, np.ndarray], None]
+    ) -> None:
         person = self.person
         x, y = np.abs(p[:, 0]), p[:, 1] + 0.004 * self.noise(p, 0.012)
         upper = np.interp(x, [0, 0.012, 0.03, 0.05, 0.062, 0.075], [-0.027, -0.026, -0.036, -0.03, -0.0, 0.02])

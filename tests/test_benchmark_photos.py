@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers import rotation_about
 
-from benchmarks import histogram
-from benchmarks.photos import FIGURES, MASKS, Row, geometry_error_mm, mask_figures, report
+from benchmarks.photos import _histogram as histogram
+from benchmarks.photos._photos import FIGURES, MASKS, Row, geometry_error_mm, mask_figures, report
 from diverse3d.segment import FoundOccluder
 
 

@@ -15,11 +15,12 @@ from helpers import as_float32
 from rich.console import Console
 
 import meshvae
-from benchmarks import _vae_budgets, vae
-from benchmarks.__main__ import Options, run
-from benchmarks._vae_curves import Point
-from benchmarks._vae_errors import (
-    OCCLUDERS,
+from benchmarks.__main__ import run
+from benchmarks._options import Options
+from benchmarks.vae import _budgets as budgets
+from benchmarks.vae import _suite as vae
+from benchmarks.vae._curves import Point
+from benchmarks.vae._errors import (
     Held,
     average_distance,
     behind_occluders,
@@ -27,13 +28,13 @@ from benchmarks._vae_errors import (
     hidden_error,
     specificity,
 )
-from benchmarks._vae_flame import flame_head
-from benchmarks._vae_residual import CLOSED_FORM, SETTINGS, Score, energy_metrics, energy_table, scores, summarise
-from benchmarks._vae_rows import Network, Pca, fit_pca, load_masked, tuned
+from benchmarks.vae._flame import flame_head
+from benchmarks.vae._residual import CLOSED_FORM, Score, energy_metrics, energy_table, scores, summarise
+from benchmarks.vae._rows import Network, Pca, fit_pca, load_masked, tuned
 from diverse3d._errors import InputError
-from diverse3d.diversify import DiversifyConfig, Learned, Task, load_learned
-from diverse3d.diversify._components import ComponentConfig
+from diverse3d.diversify import ComponentConfig, DiversifyConfig, Learned, Task, load_learned
 from diverse3d.learn import head_data
+from diverse3d.observe import SETTINGS, STANDARD_REGIONS
 from meshvae import PRESETS, TrainConfig, Trained, build_hierarchy, make_model, make_surface
 
 
@@ -94,7 +95,7 @@ def test_pca_of_all_components_trusts_clean_vertices_and_one_of_few_does_not(hea
 
 def test_errors_are_what_was_put_in(tiny_head, heads):
     held = behind_occluders(tiny_head, heads[:3])
-    assert set(held.visible) == set(OCCLUDERS) and all(0 < (~v).sum() < v.size for v in held.visible.values())
+    assert set(held.visible) == set(STANDARD_REGIONS) and all(0 < (~v).sum() < v.size for v in held.visible.values())
     figures = errors(Shifted(), held)
     for name in ("unmasked/mean", "unmasked/median", "hidden/mean", "glasses/hidden/median", "random/hidden/mean"):
         assert figures[name] == pytest.approx(3.0)
@@ -105,7 +106,7 @@ def test_errors_are_what_was_put_in(tiny_head, heads):
 
 def test_the_first_heads_are_masked_alike_however_many_there_are(tiny_head, heads):
     few, more = behind_occluders(tiny_head, heads[:2]), behind_occluders(tiny_head, heads[:4])
-    for occluder in OCCLUDERS:
+    for occluder in STANDARD_REGIONS:
         np.testing.assert_array_equal(few.visible[occluder], more.visible[occluder][:2])
 
 
@@ -154,12 +155,12 @@ def test_a_budget_is_trained_once(tiny_head, tmp_path, single_precision, optax_p
     head, said = as_float32(tiny_head), io.StringIO()
     console, data = Console(file=said, width=200), head_data(head, validation=16)
     arguments = ("tiny", PRESETS["small"], head, data, 12, tmp_path, console)
-    first = _vae_budgets.trained_weights(*arguments)
+    first = budgets.trained_weights(*arguments)
     assert "step 12 of 12" in said.getvalue()
     length, written = len(said.getvalue()), first.stat().st_mtime_ns
-    assert _vae_budgets.trained_weights(*arguments) == first
+    assert budgets.trained_weights(*arguments) == first
     assert len(said.getvalue()) == length and first.stat().st_mtime_ns == written
-    recorded = json.loads(json.dumps(meshvae.training_record(_vae_budgets.training(12))))
+    recorded = json.loads(json.dumps(meshvae.training_record(budgets.training(12))))
     assert meshvae.load_model(first).card["training"] == recorded
 
 
@@ -189,7 +190,7 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
     monkeypatch.setattr(
         vae,
         "scores",
-        lambda rows, *rest: [Score(r, o, "exact", 0, 1.0) for r in (CLOSED_FORM, *rows) for o in OCCLUDERS],
+        lambda rows, *rest: [Score(r, o, "exact", 0, 1.0) for r in (CLOSED_FORM, *rows) for o in STANDARD_REGIONS],
     )
     said = io.StringIO()
     options = Options(out=tmp_path, suite="vae", heads=2, masked=weights, budgets=(20, 10))
@@ -199,9 +200,9 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
     assert values["vae[heads=2]/masked model/parameters"] == meshvae.count_parameters(model)
     assert values["vae[heads=2]/spiral-without-mask[steps=10]/validation/hidden/mean"] > 0
     assert values["vae[heads=2]/components-residual[steps=20]/glasses/exact/energy_score"] == 1.0
-    assert {name for name, steps in asked if steps == 10} == set(_vae_budgets.VARIANTS)
+    assert {name for name, steps in asked if steps == 10} == set(budgets.VARIANTS)
     assert {name for name, steps in asked if steps == 20} == {
-        *_vae_budgets.VARIANTS, *_vae_budgets.RESIDUALS, "flame-vcconv",
+        *budgets.VARIANTS, *budgets.RESIDUALS, "flame-vcconv",
     }  # fmt: skip
     assert "| PCA 64 |" in tables["vae"] and "| vcconv on FLAME's topology[steps=20] |" in tables["vae"]
     assert {"vae.csv", "vae-curves.csv", "vae-curves.png", "vae-residual.csv"} <= {p.name for p in tmp_path.iterdir()}
@@ -214,7 +215,7 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
 
 
 def test_tables_and_metrics(tiny_head, heads, tmp_path):
-    held = Held(heads[:2], {o: np.tile(np.arange(heads.shape[1]) % 2 > 0, (2, 1)) for o in OCCLUDERS})
+    held = Held(heads[:2], {o: np.tile(np.arange(heads.shape[1]) % 2 > 0, (2, 1)) for o in STANDARD_REGIONS})
     row = Shifted(heads)
     figures = errors(row, held) | {"specificity": 1.0, "parameters": 2.0, "latents": 1.0, "seconds": 0.1}
     every = {"PCA 64": figures, "vcconv[steps=20]": figures}
@@ -237,7 +238,7 @@ def test_tables_and_metrics(tiny_head, heads, tmp_path):
 def test_energy_scores_are_compared_head_by_head(tmp_path):
     found = []
     for head, base in enumerate((1.0, 2.0, 3.0)):
-        for occluder in OCCLUDERS:
+        for occluder in STANDARD_REGIONS:
             found += [
                 Score(CLOSED_FORM, occluder, "exact", head, base),
                 Score("ours", occluder, "exact", head, base - 0.2),
@@ -247,19 +248,22 @@ def test_energy_scores_are_compared_head_by_head(tmp_path):
     np.testing.assert_allclose([percent, low, high], -10.0)  # heads differ, the difference does not
     measured = {m.key: m.value for m in energy_metrics(found, "vae[heads=3]")}
     assert measured["vae[heads=3]/ours/random/exact/energy_score"] == pytest.approx(1.8)
-    assert len(measured) == 2 * len(OCCLUDERS)
+    assert len(measured) == 2 * len(STANDARD_REGIONS)
     assert "1.800 (-10.0 % [-10.0, -10.0])" in energy_table(found, "vae[heads=3]", tmp_path / "r.csv")
-    assert len((tmp_path / "r.csv").read_text().splitlines()) == 1 + 2 * len(OCCLUDERS)
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 1 + 2 * len(STANDARD_REGIONS)
 
 
 def test_the_control_trains_and_completes(tiny_head, tmp_path, single_precision, optax_promotion):
     head, console = dataclasses.replace(as_float32(tiny_head), sha256="tiny"), Console(file=io.StringIO(), width=200)
     data, small = head_data(head, validation=16), ComponentConfig(hidden=16, latent=4, clusters=8)
-    weights = _vae_budgets.trained_weights("control", small, head, data, 10, tmp_path, console, views=8)
+    weights = budgets.trained_weights("control", small, head, data, 10, tmp_path, console, views=8)
     rows = {"control": load_learned(head, "residual", weights)}
     found = scores(rows, head, np.asarray(data.held_back_m[:1]), console)
     assert {(s.row, s.setting, s.occluder) for s in found} == {
-        (row, setting, occluder) for row in ("closed form", "control") for setting in SETTINGS for occluder in OCCLUDERS
+        (row, setting, occluder)
+        for row in ("closed form", "control")
+        for setting in SETTINGS
+        for occluder in STANDARD_REGIONS
     }
     assert all(score.value > 0 for score in found)
     shares = [numbers[1] for key, numbers in summarise(found).items() if key[0] == "control"]
@@ -276,7 +280,7 @@ def test_flames_topology_is_read_where_it_is(shared, tmp_path):
 
 def test_pytorch_computes_the_same(tiny_head, single_precision, optax_promotion):
     pytest.importorskip("torch", reason="PyTorch is only needed by the speed suite")
-    from benchmarks._speed_meshvae import Problem, _decoding, check_step, make_step
+    from benchmarks.speed._meshvae import Problem, _decoding, check_step, make_step
 
     head, preset = as_float32(tiny_head), PRESETS["small"]
     template = np.asarray(head.template_m, np.float64)
@@ -300,8 +304,8 @@ class Seen(NamedTuple):
 
 def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision, optax_promotion, monkeypatch):
     pytest.importorskip("torch", reason="PyTorch is only needed by the speed suite")
-    from benchmarks._speed_vae_dpp import iteration
-    from benchmarks._torch_meshvae import UsualBlock
+    from benchmarks.speed._torch_meshvae import UsualBlock
+    from benchmarks.speed._vae_dpp import iteration
 
     head, config = as_float32(tiny_head), DiversifyConfig(visible_weight=10.0, dpp_weight=1.0)  # both terms count
     template, preset = np.asarray(head.template_m, np.float64), PRESETS["small"]
@@ -325,5 +329,5 @@ def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision
 
 
 def test_short_budgets_have_short_warm_ups():
-    assert _vae_budgets.training(50).warmup == 5 and _vae_budgets.training(50).validate_every == 50
-    assert _vae_budgets.training(50_000).warmup == TrainConfig().warmup
+    assert budgets.training(50).warmup == 5 and budgets.training(50).validate_every == 50
+    assert budgets.training(50_000).warmup == TrainConfig().warmup

@@ -13,12 +13,13 @@ import pytest
 from helpers import as_float32
 from rich.console import Console
 
-from benchmarks.__main__ import Options, conclude
+from benchmarks.__main__ import conclude
 from benchmarks._metric import Metric, judge, read_baseline, update_baseline
-from benchmarks._quality_tables import paired_difference, quality_metrics, quality_tables
-from benchmarks._timing import interleave, speedup
-from benchmarks.quality import measure
-from diverse3d.experiments import Plan, RecordStore
+from benchmarks._options import Options
+from benchmarks.quality._completions import quality_metrics, quality_table
+from benchmarks.speed._timing import interleave, speedup
+from diverse3d import experiments
+from diverse3d.experiments import SUITES, Plan, Record, RecordStore, difference, honesty, true_heads, write
 
 ERROR = Metric("suite[n=2]/error", 1.0, "mm", "lower", rel_tol=0.05, abs_tol=0.01)
 SPREAD = Metric("suite[n=2]/spread", 4.0, "mm", "higher", rel_tol=0.05)
@@ -90,7 +91,11 @@ def test_results_are_written_as_json_and_csv(tmp_path, quiet):
 
 def test_paired_difference_ignores_what_heads_share(rng):
     heads = {i: float(v) for i, v in enumerate(rng.normal(5, 3, 40))}
-    mean, low, high = paired_difference({i: v - 0.5 for i, v in heads.items()}, heads)
+    ours, reference = (
+        [Record(i, "random", "exact", method, 0, {"cse": v + by}) for i, v in heads.items()]
+        for method, by in (("posterior", -0.5), ("map", 0.0))
+    )
+    mean, low, high = difference(ours, reference, "cse")
     np.testing.assert_allclose([mean, low, high], -0.5, atol=1e-12)
 
 
@@ -105,24 +110,31 @@ def test_small_quality_run_goes_on_where_it_stopped(tiny_head, single_precision,
     keys = jax.random.split(jax.random.key(0), 2)
     draws = [head.shaped(jax.random.normal(key, (head.n_components,), jnp.float32)) for key in keys]
     truths = np.asarray(jnp.stack(draws), np.float64)
+
+    def measure(plan):
+        store, subjects = RecordStore(tmp_path, head), true_heads(truths)
+        return experiments.measure(head, subjects, plan, store, quiet, title="quality", more=honesty(head))
+
     plan = Plan(seeds=1, methods=("map", "posterior"), occluders=("face-mask",), settings=("exact",), samples=4)
-    records = measure(head, truths, plan, RecordStore(tmp_path, head), quiet)
+    records = measure(plan)
     assert {(r.head, r.method) for r in records} == {(h, m) for h in (0, 1) for m in plan.methods}
 
-    again = measure(head, truths, plan, RecordStore(tmp_path, head), quiet)
+    again = measure(plan)
     assert sorted(again) == sorted(records) and "2 of 2 heads done" in quiet.file.getvalue()
     wider = replace(plan, seeds=2)
-    more = measure(head, truths, wider, RecordStore(tmp_path, head), quiet)
+    more = measure(wider)
     assert len(more) == 6 and all(record in more for record in records)
 
-    measured = {m.key: m.value for m in quality_metrics(records, plan, "quality[test]")}
+    found = SUITES["table1"].conclude(records, plan)
+    measured = {m.key: m.value for m in quality_metrics(found, "quality[test]")}
     assert measured["quality[test]/face-mask/exact/posterior/cse_occluded"] > 0
     assert all(math.isfinite(value) for value in measured.values())
-    text = quality_tables(records, plan, "quality[test]", tmp_path)["quality"]
+    text = quality_table(found, "quality[test]")
     assert "| posterior |" in text and "face-mask, exact" in text
+    write(found, "Quality", "", {}, tmp_path, "quality")
     rows = list(csv.DictReader((tmp_path / "quality.csv").read_text().splitlines()))
-    (difference,) = [float(r["difference"]) for r in rows if r["method"] == "map" and r["metric"] == "cse_occluded"]
-    assert difference == 0.0
+    (apart,) = [float(r["minus_map"]) for r in rows if r["method"] == "map" and r["figure"] == "cse_occluded"]
+    assert apart == 0.0
 
 
 def test_records_of_other_code_are_not_used(tiny_head, tmp_path):

@@ -15,7 +15,7 @@ def test_example_runs(script: Path, tmp_path: Path) -> None:
     # A process of its own: an example runs in single precision, unlike this session.
     ran = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(script.parents[1]), os.environ.get("PYTHONPATH")]))},
+        env={**os.environ, "XDG_CACHE_HOME": os.environ["DIVERSE3D_TEST_CACHE"], "PYTHONPATH": os.pathsep.join(filter(None, [str(script.parents[1]), os.environ.get("PYTHONPATH")]))},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diverse3d.fit import kabsch
 from diverse3d.head.makehuman import HeadMesh
 from diverse3d.surface._picture import vertex_normals
 
@@ -42,16 +43,8 @@ def load_scans(folder: Path, name: str, places: Places) -> Scans:
     """A scan model, aligned rigidly on the face."""
     with np.load(folder / f"{name}_on_head.npz") as file:
         mean, modes = file["mean_mm"].astype(np.float64), file["modes_mm"].astype(np.float64)
-    turn, shift = align(mean[places.front], places.mean[places.front])
+    turn, shift = kabsch(mean, places.mean, places.front)
     return Scans(name, mean @ turn.T + shift, modes @ turn.T)
-
-
-def align(points: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and shift that bring points nearest to a goal (Kabsch)."""
-    centre, middle = points.mean(axis=0), goal.mean(axis=0)
-    u, _, vt = np.linalg.svd((points - centre).T @ (goal - middle))
-    turn = vt.T @ np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
-    return turn, middle - turn @ centre
 
 
 def mirrored(values: np.ndarray, mirror: np.ndarray) -> np.ndarray:
@@ -129,7 +122,7 @@ def predict(
     prior = covariance + rigid_covariance(mean, index)
     noisy = prior + observation_noise(normal, np.ones(len(index), bool))
     weights = rng.standard_normal((heads, len(truth.modes)))
-    turn, shift = align(truth.mean[places.front], mean[places.front])
+    turn, shift = kabsch(truth.mean, mean, places.front)
     centred = (truth.mean[index] @ turn.T + shift - mean[index]).reshape(-1)
     shapes = centred + weights @ (truth.modes[:, index] @ turn.T).reshape(len(weights.T), -1)
     result = {}

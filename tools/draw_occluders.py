@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 import diverse3d as d3
-from diverse3d.observe import Photo, observe_photo, paint_occluder
-from diverse3d.observe._landmarks68 import IBUG68_FROM_MEDIAPIPE
-from diverse3d.show._panels import occluder_overlay
+from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Photo, observe_photo, paint_occluder
+from diverse3d.show import occluder_overlay
 from scenes import WORN, put_on, scenes
 
 REGIONS = (None, "glasses", "face-mask", "mouth", "eyes", "random")
@@ -25,7 +24,7 @@ def tile(photo: Photo) -> np.ndarray:
     """The overlay, cut to the face."""
     low, high = photo.landmarks_px.min(0), photo.landmarks_px.max(0)
     reach, (x, y) = 0.85 * float((high - low).max()), (low + high) / 2
-    overlay = Image.fromarray(occluder_overlay(photo, photo.hidden_probability))
+    overlay = Image.fromarray(occluder_overlay(photo))
     box = (int(x - reach), int(y - 1.1 * reach), int(x + reach), int(y + 0.9 * reach))
     return np.asarray(overlay.crop(box).resize((TILE, TILE), Image.Resampling.LANCZOS))
 

@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from diverse3d.embed import Shown, drawn_heads, find_landmarks, surface_of
-from diverse3d.head import load_head
-from diverse3d.head._anatomy import view_centre
-from diverse3d.head._points68 import triangles_sha256
+from diverse3d.head import load_head, triangles_sha256, view_centre
 
 from .embed_landmarks import TABLE, TONES, rows
 

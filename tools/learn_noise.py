@@ -14,9 +14,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from diverse3d.diversify import head_vertices, posterior
-from diverse3d.fit import FitProblem, NoiseModel, fit, learn_noise, noise_arrays, prepare
-from diverse3d.fit._align import kabsch
-from diverse3d.fit._noise import LEARNT_NOISE
+from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, kabsch, learn_noise, noise_arrays, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.observe import Photo, PhotoObservation, correlated_error, simulate_mesh
@@ -46,6 +44,7 @@ def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generato
     """A photo reduced to its landmarks: the true head at a random pose, with detection errors."""
     pose = Rotation.from_euler("yxz", rng.normal(0.0, [12.0, 6.0, 4.0]), degrees=True).as_matrix()
     posed = truth_m @ pose.T
+    assert head.landmarks_dense is not None
     corners, weights = np.asarray(head.landmarks_dense.corners), np.asarray(head.landmarks_dense.barycentric)
     points = (posed[corners] * weights[:, :, None]).sum(1)
     scale = INTEROCULAR_PX / 0.09

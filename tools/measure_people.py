@@ -10,7 +10,7 @@ a head lacks is left out.
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,7 +160,7 @@ def find_places(head: HeadModel) -> Places:
     return Places(points, surface, sets)
 
 
-def profile_points(template: np.ndarray, at: np.ndarray, profile) -> dict[str, int]:
+def profile_points(template: np.ndarray, at: np.ndarray, profile: Callable[[int, float], np.ndarray]) -> dict[str, int]:
     """Vertices of the midline that have a name; those that a template has."""
     found: dict[str, int] = {}
     root = profile(27, 0.012)
@@ -214,7 +214,9 @@ def measure(vertices_m: Float[np.ndarray, "n V 3"], places: Places) -> dict[str,
     return {name: MM * values[name].astype(np.float64) for name in MEASURES if name in values}
 
 
-def table(values: Mapping[str, np.ndarray], template: Mapping[str, np.ndarray], before: Mapping[str, float]) -> list:
+def table(
+    values: Mapping[str, np.ndarray], template: Mapping[str, np.ndarray], before: Mapping[str, float]
+) -> list[str]:
     """Rows in markdown: the template before calibration and now, mean and deviation of the heads, and the norms."""
     rows = [
         "| measure | before | template | mean | SD | norm | its SD | off by |",

@@ -17,13 +17,21 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from diverse3d import InputError
-from diverse3d.fit import FitConfig, FitProblem, prepare
-from diverse3d.fit._crop import cut
+from diverse3d.fit import FitConfig, FitProblem, cut, prepare
 from diverse3d.head import load_head
 from diverse3d.observe import observe_photo
-from diverse3d.segment._compare import State, begin, compare, recolour
-from diverse3d.segment._features import Comparison, features, halved
-from diverse3d.segment._network import Segmenter, new_segmenter, segmenter_arrays
+from diverse3d.segment import (
+    Comparison,
+    Segmenter,
+    State,
+    begin,
+    compare,
+    features,
+    halved,
+    new_segmenter,
+    recolour,
+    segmenter_arrays,
+)
 from scenes import Scene, scenes
 
 WIDTHS = (64, 32)
@@ -64,8 +72,10 @@ def train(rows: np.ndarray, hidden: np.ndarray, image: np.ndarray, *, key: jax.A
     weight = (1.0 / np.maximum(counts, 1))[image] * len(image) / np.count_nonzero(counts)
 
     @jax.jit
-    def step(weights, state, x, y, w):
-        def loss(weights):
+    def step(
+        weights: Segmenter, state: optax.OptState, x: jax.Array, y: jax.Array, w: jax.Array
+    ) -> tuple[Segmenter, optax.OptState, jax.Array]:
+        def loss(weights: Segmenter) -> jax.Array:
             return jnp.mean(w * optax.sigmoid_binary_cross_entropy(weights(x), y))
 
         value, gradient = jax.value_and_grad(loss)(weights)

@@ -47,7 +47,6 @@ class Benchmark(Common):
         """Check, measure, write, say what the figures say."""
         from rich.console import Console
 
-        from .._cache import use_compilation_cache
         from ..experiments import Options, check, run
 
         options = Options(
@@ -65,7 +64,6 @@ class Benchmark(Common):
             seed=self.seed,
         )
         check(self.suite, options)
-        use_compilation_cache()
         try:
             found = run(self.suite, options, Console(stderr=True, quiet=self.quiet))
         except KeyboardInterrupt:

@@ -17,7 +17,6 @@ class Complete(DiversifyOptions, FitOptions):
     def run(self) -> int:
         """Fit, complete, write."""
         from .. import _api, show
-        from .._cache import use_compilation_cache
         from ..diversify import check_weights, default_method, get_method, selected
         from ..diversify._complete import check_count
         from ..fit import check_noise
@@ -27,7 +26,6 @@ class Complete(DiversifyOptions, FitOptions):
         config = self.config()
         if self.method is not None:
             get_method(self.method)
-        use_compilation_cache()
         reporter = Reporter(("head", "observe", "prepare", "fit", "complete", "draw", "write"), quiet=self.quiet)
         stages = show.Stages(reporter)
         with reporter.shown():

@@ -29,13 +29,12 @@ class Doctor(Common):
         from meshvae import free_memory_bytes
 
         from .. import METHODS, show
-        from .._cache import cache_folder
+        from .._cache import compiled_folder
 
         rows: dict[str, str] = {**show.versions(), "system": f"{platform.system()} {platform.machine()}"}
         rows["devices"] = ", ".join(f"{device.platform} ({device.device_kind})" for device in jax.devices())
         rows["memory free"] = f"{free_memory_bytes() / 2**30:.1f} GiB"
-        cache = cache_folder()
-        rows["compilation cache"] = "none (no writable cache folder)" if cache is None else str(cache / "compiled")
+        rows["compilation cache"] = str(compiled_folder() or "none (no folder of one's own for it)")
         rows["methods"] = ", ".join(METHODS)
         sound = True
         for name, check in {"head": _head, "population": _population, "landmark models": _landmark_models}.items():

@@ -15,13 +15,11 @@ class Fit(FitOptions):
         import jax
 
         from .. import _api, show
-        from .._cache import use_compilation_cache
         from ..diversify import DiversifyConfig
         from ..fit import fit, prepare
         from ..head import load_head
 
         self.check()
-        use_compilation_cache()
         reporter = Reporter(("head", "observe", "prepare", "fit", "draw", "write"), quiet=self.quiet)
         stages = show.Stages(reporter)
         with reporter.shown():

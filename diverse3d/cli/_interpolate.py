@@ -38,7 +38,6 @@ class Interpolate(Common):
         import jax
 
         from .. import _api
-        from .._cache import use_compilation_cache
         from ..diversify import check_path
         from ..show import PATH_RECORD_NAME, Stages, check_target, path_caption
         from ._stored import read_completions, read_record, read_result
@@ -48,7 +47,6 @@ class Interpolate(Common):
         check_path(run.method, len(arrays["vertices"]), self.i, self.j, self.frames)
         out = self.result / f"interpolation-{self.i}-{self.j}" if self.out is None else self.out
         check_target(out, force=self.force, record=PATH_RECORD_NAME)
-        use_compilation_cache()
         reporter = Reporter(("head", "observe", "prepare", "fit", "interpolate", "render", "write"), quiet=self.quiet)
         stages = Stages(reporter)
         with reporter.shown():

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
+from .._cache import use_compilation_cache
 from .._errors import InputError
 from ._benchmark import Benchmark
 from ._complete import Complete
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
+            use_compilation_cache()
             return command.run()
     except InputError as error:
         return _say(str(error), BAD_INPUT)

@@ -29,7 +29,6 @@ class Replay:
     def run(self) -> int:
         """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
         from .. import _api, show
-        from .._cache import use_compilation_cache
         from ..files import Limits, one_line, read_bytes
         from ._stored import load_same_head, observe_again, read_record
 
@@ -39,7 +38,6 @@ class Replay:
             raise InputError(f"{self.result} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
         key = run.key() if self.seed is None else seed_key(self.seed)
         before = read_bytes(stored, "result_bytes", Limits.from_environment())
-        use_compilation_cache()
         reporter = Reporter(("head", "observe", "prepare", "fit", "complete"), quiet=self.quiet)
         stages = show.Stages(reporter)
         with reporter.shown():

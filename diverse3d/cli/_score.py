@@ -48,7 +48,6 @@ class Score(Common):
 
     def run(self) -> int:
         """Read, measure, show, write."""
-        from .._cache import use_compilation_cache
         from ..files import write_json
         from ..head import load_head
         from ..metrics import LEVELS, calibration_card, reading_of, report, ruler_of
@@ -56,7 +55,6 @@ class Score(Common):
         from ._score_files import read_given, read_head_mesh, read_visible
 
         self._check()
-        use_compilation_cache()
         reporter = Reporter(("head", "read", "measure"), quiet=self.quiet)
         stages = Stages(reporter)
         with reporter.shown():

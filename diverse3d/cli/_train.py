@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -54,12 +54,10 @@ class Train(Common):
         """Train; a run that is stopped goes on with --resume, bit for bit as if it had not been."""
         import meshvae
 
-        from .._cache import use_compilation_cache
         from ..diversify import ComponentConfig
         from ..head import load_head
         from ..learn import folder_data, head_data, population_data, train_components, train_head
 
-        use_compilation_cache()
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; name a folder.")
         if (self.out / "weights.safetensors").exists() and not self.resume:
@@ -101,7 +99,7 @@ class Train(Common):
 
 
 @contextmanager
-def _shown(steps: int, *, quiet: bool):
+def _shown(steps: int, *, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[["meshvae.Progress"], None]]]:
     """Two functions that show what they are told: a text, and the progress of training with the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..diversify import METHODS
+from ..observe import REGIONS
 from ._cells import Record
 from ._findings import Findings, Picture, Table, chosen, difference, interval, means, number
 from ._measure import Plan
@@ -16,7 +17,7 @@ ABOUT = (
     "completions of a coefficient, in population standard deviations, the coefficients read off the vertices by least "
     "squares; a region's spread is the RMS distance of its vertices from their mean. Means over heads and seeds."
 )
-OCCLUDERS = ("left-cheek", "mouth", "right-cheek", "centre", "eyes", "random")
+OCCLUDERS = tuple(region for region in REGIONS if region not in ("glasses", "face-mask"))
 _FIGURES = ("asd_v", "asd_o", "identity", "expression", "identity_mm", "expression_mm")
 _CLAIMED = "mouth"
 

@@ -9,12 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..diversify import METHODS, Learned
 from ..head import HeadModel
+from ..observe import SETTINGS, STANDARD_REGIONS
 from ._cells import Bench, Knobs, More, Record, Run
 from ._records import RecordStore
 from ._subjects import Subject
 
-OCCLUDERS = ("glasses", "face-mask", "random")
-SETTINGS = ("exact", "realistic")
 SAMPLES = 16
 
 
@@ -26,7 +25,7 @@ class Plan:
     """Runs of each random method a cell; `map` has no randomness and runs once."""
     methods: tuple[str, ...]
     """Methods, the references first."""
-    occluders: tuple[str, ...] = OCCLUDERS
+    occluders: tuple[str, ...] = STANDARD_REGIONS
     """Regions that are hidden."""
     settings: tuple[str, ...] = SETTINGS
     """How the visible part is given, which is also the noise that methods are told to expect."""

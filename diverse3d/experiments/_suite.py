@@ -15,12 +15,12 @@ from ..diversify import METHODS, DiversifyConfig, Learned, get_method, has_weigh
 from ..diversify._complete import check_count
 from ..fit import FitConfig
 from ..head import HeadModel, load_head
-from ..observe import check_region
+from ..observe import SETTINGS, STANDARD_REGIONS, check_region
 from . import _fig3, _fig4, _frontier, _table1, _table2
 from ._cells import Knobs, More, Record
 from ._environment import environment
 from ._findings import Findings
-from ._measure import OCCLUDERS, SAMPLES, SETTINGS, Plan, measure
+from ._measure import SAMPLES, Plan, measure
 from ._measures import honesty, paths, spreads
 from ._page import write
 from ._records import RecordStore, fingerprint
@@ -50,7 +50,7 @@ class Suite(NamedTuple):
     """Methods that always run."""
     knobs: Callable[[str], tuple[Knobs, ...]] = lambda method: ((),)
     """The settings that a method runs with."""
-    occluders: tuple[str, ...] = OCCLUDERS
+    occluders: tuple[str, ...] = STANDARD_REGIONS
     """Regions that it hides."""
     settings: tuple[str, ...] = SETTINGS
     """How the visible part is given."""

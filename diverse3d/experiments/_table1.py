@@ -111,7 +111,7 @@ def _table(setting: str, occluder: str, figures: Means, against: Against) -> Tab
                 same = method == _COMPARED[name]
                 row.append("" if same else interval(against[method][name, _COMPARED[name]]))
         rows.append(tuple(row))
-    return Table(f"{setting}: {occluder}", tuple(head), rows)
+    return Table(f"{occluder}, {setting}", tuple(head), rows)
 
 
 def _state(found: Findings, setting: str, occluder: str, against: Against, *, stated: bool) -> None:

@@ -93,7 +93,7 @@ def _check(elements: list[_Element]) -> None:
 
 
 def _text(lines: Iterator[bytes], elements: list[_Element]) -> MeshFile:
-    kept: dict[str, array] = {}
+    kept: dict[str, array[float]] = {}
     for element in elements:
         names = [column.name for column in element.properties]
         places = {names.index(name): array("d") for name in _kept(names) if element.name == "vertex"}

@@ -1,12 +1,15 @@
 """Stage 1: Observation → Fit."""
 
+from ._align import kabsch as kabsch
 from ._config import FitConfig as FitConfig
 from ._costs import Weights as Weights
 from ._crop import CROP_PX as CROP_PX
 from ._crop import Crop as Crop
 from ._crop import crop_face as crop_face
+from ._crop import cut as cut
 from ._fit import fit as fit
 from ._fit import prepare as prepare
+from ._noise import LEARNT_NOISE as LEARNT_NOISE
 from ._noise import NoiseModel as NoiseModel
 from ._noise import check_noise as check_noise
 from ._noise import isotropic_noise as isotropic_noise

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._arrays import on_device
 from ..head import HeadModel
@@ -41,7 +41,7 @@ def _solve_mesh(
 ) -> _MeshSolution:
     visible = seen.astype(problem.head.dtype)
 
-    def residuals(unknowns: Unknowns):
+    def residuals(unknowns: Unknowns) -> PyTree[Array]:
         return [
             vertex_cost(rigid(unknowns, canonical(problem.head, unknowns)), held_m, visible, sigma_m, config.weights),
             prior_cost(unknowns, config.weights),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._arrays import on_device
 from .._errors import InputError
@@ -111,8 +111,10 @@ def vertices_outside_mask(
 
 
 @eqx.filter_jit
-def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig):
-    def residuals(unknowns: Unknowns):
+def _solve_photo(
+    problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig
+) -> tuple[Solution[Unknowns], Int[Array, ""]]:
+    def residuals(unknowns: Unknowns) -> PyTree[Array]:
         dense, sparse = project_landmarks(points, target, unknowns)
         return [
             landmark_cost(dense, target, config.weights),

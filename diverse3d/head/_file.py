@@ -5,6 +5,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -190,7 +191,7 @@ def head_from_arrays(
     )
 
 
-def _residual_rows(arrays: Mapping[str, np.ndarray], template: np.ndarray, regions: Mapping) -> np.ndarray:
+def _residual_rows(arrays: Mapping[str, np.ndarray], template: np.ndarray, regions: Mapping[str, Any]) -> np.ndarray:
     """Components [R, V, 3] of the smooth residual: the stored ones, or made anew from its hyper-parameters."""
     count = len(template)
     hyper = read_residual(arrays)
@@ -254,7 +255,7 @@ def _at_least_single(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == np.float64 else np.asarray(array, np.float32)
 
 
-def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> tuple[dict, dict]:
+def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
     names = sorted(key.split("/")[1] for key in arrays if key.startswith("region/") and key.endswith("/vertices"))
     regions, local_models = {}, {}
     for name in names:

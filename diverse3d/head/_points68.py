@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def landmarks68_arrays(faces: np.ndarray, corners: np.ndarray, weights: np.ndarr
 
 
 @functools.cache
-def _table(name: str) -> dict:
+def _table(name: str) -> dict[str, Any]:
     path = resources.files("diverse3d") / "assets" / f"{name}-landmarks.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -7,13 +7,10 @@ from ._components import TrainedComponents as TrainedComponents
 from ._components import behind as behind
 from ._components import component_scores as component_scores
 from ._components import component_views as component_views
-from ._figures import OCCLUDERS as OCCLUDERS
 from ._figures import component_figures as component_figures
 from ._figures import masked_figures as masked_figures
 from ._figures import occluder_masks as occluder_masks
-from ._job import SETTINGS as SETTINGS
 from ._job import Data as Data
-from ._job import Setting as Setting
 from ._job import folder_data as folder_data
 from ._job import head_data as head_data
 from ._job import population_data as population_data

@@ -11,13 +11,12 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ..diversify import Learned
 from ..fit import load_noise
 from ..head import HeadModel
-from ..observe import occluded_vertices
+from ..observe import SETTINGS, STANDARD_REGIONS, occluded_vertices
 from ._bank import make_basis
 from ._components import HEADS_A_VIEW, ComponentExamples, ComponentSource, component_scores, component_views
 from ._residual import error_fields, linearise
 from ._views import region_masks
 
-OCCLUDERS = ("glasses", "face-mask", "random")
 _SAMPLES, _VIEWS, _MASKS = 16, 240, 16
 
 
@@ -34,7 +33,7 @@ def masked_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray,
     result: dict[str, Any] = {
         "heads": len(heads_m), "whole_mm": _mean([error_mm(one, seen) for one in heads]), "occluders": {}
     }  # fmt: skip
-    for occluder in OCCLUDERS:
+    for occluder in STANDARD_REGIONS:
         hidden = occluder_masks(head, heads_m, occluder)
         errors = [np.asarray(error_mm(one, jnp.asarray(~mask))) for one, mask in zip(heads, hidden, strict=True)]
         result["occluders"][occluder] = {
@@ -59,7 +58,7 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
         replace_fn=jnp.zeros_like,
     )
     silent = eqx.tree_at(lambda m: m.gate.bias, silent, replace_fn=lambda bias: bias + 40.0)
-    noises = {setting: load_noise(head, setting) for setting in ("exact", "realistic")}
+    noises = {setting: load_noise(head, setting) for setting in SETTINGS}
     linearised = {setting: linearise(head, noise) for setting, noise in noises.items()}
     basis = make_basis(linearised["exact"], heads_m)  # no part of it depends on the noise
     weights = basis.weights(jnp.asarray(heads_m, head.dtype))
@@ -67,7 +66,7 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
         linear, errors = linearised[setting], np.asarray(error_fields(head, setting, held_back=True))
         hidden, names = region_masks(head, heads_m, _VIEWS, front=setting == "realistic", key=jax.random.key(77))
         result[setting] = {}
-        for occluder in OCCLUDERS:
+        for occluder in STANDARD_REGIONS:
             rows = [number for number, name in enumerate(names) if name == occluder][:_MASKS]
             views = component_views(linear, noise, basis, hidden[rows], errors)
             source = ComponentSource(weights, weights, views, views, batch=min(HEADS_A_VIEW, len(weights)))
@@ -84,7 +83,7 @@ def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarr
 
 def occluder_masks(head: HeadModel, heads_m: Float[np.ndarray, "H V 3"], occluder: str) -> Bool[np.ndarray, "H V"]:
     """What an occluder hides of each head; random ones by fixed keys."""
-    place = OCCLUDERS.index(occluder)
+    place = STANDARD_REGIONS.index(occluder)
     keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(0), index), place) for index in range(len(heads_m))]
     return np.stack(
         [occluded_vertices(np.asarray(one, np.float64), head, occluder, key=key)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,13 +20,12 @@ from ..diversify import ComponentConfig, count_components, make_component_model,
 from ..fit import load_noise
 from ..head import HeadModel, sample_head
 from ..head.population import load_population, sample, split
+from ..observe import SETTINGS, Setting
 from ._bank import LARGEST_BANK, fill_bank, make_basis
 from ._components import ComponentSource, TrainedComponents, component_views
 from ._residual import Mixture, ResidualSource, error_fields, linearise, make_views
 from ._views import region_masks
 
-Setting = Literal["exact", "realistic"]
-SETTINGS: tuple[Setting, ...] = ("exact", "realistic")
 RESIDUAL_SCALE_M = 1e-3
 """Unit of residuals: about what the closed form leaves over."""
 _NORM_HEADS = 1024

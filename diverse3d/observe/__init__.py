@@ -24,12 +24,15 @@ from ._observation import PartialMesh as PartialMesh
 from ._observation import Photo as Photo
 from ._observation import PhotoObservation as PhotoObservation
 from ._occluder import REGIONS as REGIONS
+from ._occluder import STANDARD_REGIONS as STANDARD_REGIONS
 from ._occluder import inside_outline as inside_outline
 from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder
 from ._photo import check_region as check_region
 from ._photo import observe_photo as observe_photo
 from ._photo import with_mask as with_mask
+from ._simulate import SETTINGS as SETTINGS
+from ._simulate import Setting as Setting
 from ._simulate import correlated_error as correlated_error
 from ._simulate import occluded_vertices as occluded_vertices
 from ._simulate import simulate_mesh as simulate_mesh

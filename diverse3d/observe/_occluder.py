@@ -270,3 +270,7 @@ _OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = {
     "random": _random,
 }
 REGIONS: tuple[str, ...] = tuple(_OUTLINES)
+"""Every region that an occluder can be put over, by name."""
+
+STANDARD_REGIONS = ("glasses", "face-mask", "random")
+"""Those that figures are measured behind, where none are named."""

@@ -49,7 +49,9 @@ class _Patch:
         closed = [np.concatenate([polygon, polygon[:2]]) for polygon in polygons]
         return self._draw(lambda draw, points, w: draw.line(points, fill=255, width=w, joint="curve"), closed, width)
 
-    def _draw(self, how: Callable, polygons: tuple[np.ndarray, ...] | list[np.ndarray], width: float) -> Layer:
+    def _draw(
+        self, how: Callable[..., None], polygons: tuple[np.ndarray, ...] | list[np.ndarray], width: float
+    ) -> Layer:
         fine = Image.new("L", (self.width * _FINER, self.height * _FINER))
         draw = ImageDraw.Draw(fine)
         for polygon in polygons:

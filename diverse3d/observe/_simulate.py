@@ -1,6 +1,7 @@
 """Observations of heads whose truth is known, for benchmarks and for learning the noise."""
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,10 @@ from ..surface import facing_camera, uniform_laplacian
 from ._mesh import observe_mesh
 from ._observation import MeshObservation
 from ._occluder import inside_outline, occluder_outline
+
+Setting = Literal["exact", "realistic"]
+SETTINGS: tuple[Setting, ...] = ("exact", "realistic")
+"""How a simulated mesh gives the visible part (`simulate_mesh`)."""
 
 FIT_ERROR_MM = 1.0
 """RMS size a vertex of the simulated fit error of the `realistic` setting."""

@@ -8,6 +8,7 @@ from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
+from ._panels import occluder_overlay as occluder_overlay
 from ._path import PATH_RECORD_NAME as PATH_RECORD_NAME
 from ._path import path_caption as path_caption
 from ._path import save_path as save_path
@@ -19,8 +20,12 @@ from ._record import save_fit as save_fit
 from ._record import versions as versions
 from ._record import warnings_of as warnings_of
 from ._render import Frame as Frame
+from ._render import View as View
+from ._render import frame_of as frame_of
 from ._render import render_head as render_head
+from ._render import render_row as render_row
 from ._sheet import contact_sheet as contact_sheet
+from ._sheet import font as font
 from ._stages import Stages as Stages
 from ._texture import Textures as Textures
 from ._texture import textures as textures

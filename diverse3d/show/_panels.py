@@ -62,8 +62,9 @@ def photo_panels(photo: Photo, fit: PhotoFit, faces: Int[np.ndarray, "F 3"], sid
     return [marked, Image.fromarray(srgb_from_linear(over))]
 
 
-def occluder_overlay(photo: Photo, probability: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """The photo with what was found to hide the face tinted by its probability, and the mask outlined."""
+def occluder_overlay(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
+    """The photo with what hides the face tinted, by its probability where it was found, and the mask outlined."""
+    probability = photo.hidden if photo.hidden_probability is None else photo.hidden_probability
     weight = 0.6 * probability[..., None]
     tinted = (1 - weight) * photo.rgb + weight * HIDDEN_TINT
     edge = photo.hidden ^ binary_erosion(photo.hidden, iterations=max(round(max(photo.hidden.shape) / 400), 1))

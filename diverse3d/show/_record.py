@@ -267,7 +267,7 @@ def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
         if seen.photo.hidden_probability is not None:
-            write_png(folder / "occluder.png", occluder_overlay(seen.photo, seen.photo.hidden_probability))
+            write_png(folder / "occluder.png", occluder_overlay(seen.photo))
     if isinstance(seen, MeshObservation):
         arrays = {
             "vertices": seen.mesh.vertices_m,
@@ -324,6 +324,6 @@ def versions() -> dict[str, str]:
         "diverse3d": own,
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib.version.__version__,
         "numpy": np.__version__,
     }

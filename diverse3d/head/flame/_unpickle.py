@@ -204,7 +204,7 @@ def _string(machine: _Machine) -> bytes:
     if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
         raise Refused("is damaged: a string in its pickle has no quotes.")
     try:
-        return codecs.escape_decode(line[1:-1])[0]  # type: ignore[attr-defined, no-any-return]
+        return codecs.escape_decode(line[1:-1])[0]
     except ValueError:
         raise Refused("is damaged: a string in its pickle can't be decoded.") from None
 

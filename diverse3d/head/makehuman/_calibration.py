@@ -3,7 +3,7 @@ morphs to believe, and what is left over. The numbers are those of `tools/calibr
 
 import json
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,10 +48,10 @@ def read_calibration() -> Calibration:
     return from_table(json.loads(text))
 
 
-def from_table(table: dict) -> Calibration:
+def from_table(table: dict[str, Any]) -> Calibration:
     """A calibration from the JSON table's dictionary (lengths in millimetres)."""
 
-    def field(part: dict) -> Field:
+    def field(part: dict[str, Any]) -> Field:
         values = np.array(part["displacement_mm"], np.float64) * _PER_MM
         return Field(np.array(part["vertices"], np.int64), np.array(part["parity"], np.float64), values)
 

@@ -9,7 +9,7 @@ import torch
 from diverse3d.head import HeadModel
 
 
-def _tensor(array: object) -> torch.Tensor:
+def tensor(array: object) -> torch.Tensor:
     return torch.from_numpy(np.array(array, np.float32))
 
 
@@ -33,11 +33,11 @@ class UsualHead:
 
     def __init__(self, head: HeadModel, regressor: np.ndarray) -> None:
         count = head.n_vertices
-        self.template = _tensor(head.template_m)
-        self.components = _tensor(np.asarray(head.components_m).reshape(-1, count, 3).transpose(1, 2, 0))
-        self.regressor = _tensor(regressor)
-        self.pose_basis = None if head.pose_basis_m is None else _tensor(head.pose_basis_m)
-        self.weights = _tensor(head.skinning_weights)
+        self.template = tensor(head.template_m)
+        self.components = tensor(np.asarray(head.components_m).reshape(-1, count, 3).transpose(1, 2, 0))
+        self.regressor = tensor(regressor)
+        self.pose_basis = None if head.pose_basis_m is None else tensor(head.pose_basis_m)
+        self.weights = tensor(head.skinning_weights)
         self.parents = head.joint_parents
 
     def __call__(self, coefficients: torch.Tensor, pose: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
@@ -80,13 +80,13 @@ class MatchedHead:
     """The same algebra as `HeadModel`: one product for all offsets, precomputed joints, 3×4 transforms."""
 
     def __init__(self, head: HeadModel) -> None:
-        self.template = _tensor(head.template_m).reshape(-1)
-        rows = [_tensor(head.components_m)] + ([] if head.pose_basis_m is None else [_tensor(head.pose_basis_m)])
+        self.template = tensor(head.template_m).reshape(-1)
+        rows = [tensor(head.components_m)] + ([] if head.pose_basis_m is None else [tensor(head.pose_basis_m)])
         self.matrix = torch.cat(rows).contiguous()
         self.has_pose_basis = head.pose_basis_m is not None
-        self.joint_template = _tensor(head.joint_template_m).reshape(-1)
-        self.joint_matrix = _tensor(head.joint_components_m)
-        self.weights = _tensor(head.skinning_weights)
+        self.joint_template = tensor(head.joint_template_m).reshape(-1)
+        self.joint_matrix = tensor(head.joint_components_m)
+        self.weights = tensor(head.skinning_weights)
         self.parents = head.joint_parents
 
     def __call__(self, coefficients: torch.Tensor, pose: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:

@@ -4,21 +4,29 @@ Both are here to be timed against. Reporting the first alone would credit the fr
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 import torch
 
-from meshvae import LossConfig, MaskedVAE, Surface, TrainConfig
-from meshvae._blocks import Block, Step
-from meshvae._model import LOG_VARIANCE_BOUND
-from meshvae._pattern import LEAST_SHARE
+from meshvae import (
+    LEAST_SHARE,
+    LOG_VARIANCE_BOUND,
+    Block,
+    LossConfig,
+    MaskedVAE,
+    Step,
+    Surface,
+    TrainConfig,
+    VcConv,
+)
 
-from ._torch_head import _tensor
+from ._torch_head import tensor
 
 
 def _parameter(array: object) -> torch.nn.Parameter:
-    return torch.nn.Parameter(_tensor(array))
+    return torch.nn.Parameter(tensor(array))
 
 
 def _index(array: object) -> torch.Tensor:
@@ -30,7 +38,8 @@ class _Block(torch.nn.Module):
 
     def __init__(self, block: Block, step: Step) -> None:
         super().__init__()
-        assert step.pattern is not None and block.residual is not None, "the spiral family is not compared"
+        assert isinstance(block.conv, VcConv) and step.pattern is not None and block.residual is not None, "no spirals"
+        self.convolution, self.pattern, self.pooling = block.conv, step.pattern, block.residual.pool
         self.basis, self.bias = _parameter(block.conv.basis), _parameter(block.conv.bias)
         channel = block.residual.channel
         self.channel = None if channel is None else _parameter(channel)
@@ -63,18 +72,18 @@ class UsualBlock(_Block):
 
     def __init__(self, block: Block, step: Step) -> None:
         super().__init__(block, step)
-        rows, columns = (np.asarray(part) for part in (step.pattern.edges.rows, step.pattern.edges.columns))
+        rows, columns = (np.asarray(part) for part in (self.pattern.edges.rows, self.pattern.edges.columns))
         count = np.bincount(rows, minlength=step.n_out)
         place = np.arange(rows.size) - np.repeat(np.cumsum(count) - count, count)
         near = np.full((step.n_out, count.max()), step.n_in)  # the row of zeros that inputs are padded with
         near[rows, place] = columns
-        alpha = np.zeros((*near.shape, block.conv.alpha.shape[1]))
-        alpha[rows, place] = block.conv.alpha
+        alpha = np.zeros((*near.shape, self.convolution.alpha.shape[1]))
+        alpha[rows, place] = self.convolution.alpha
         self.near, self.kept = _index(near), torch.from_numpy(near < step.n_in)
         self.alpha, self.pool = _parameter(alpha), None
-        if block.residual.pool is not None:
+        if self.pooling is not None:
             weights = np.zeros(near.shape)
-            weights[rows, place] = block.residual.pool.weights
+            weights[rows, place] = self.pooling.weights
             self.pool = _parameter(weights)
         self.frozen: torch.Tensor | None = None
 
@@ -103,13 +112,13 @@ class _Place(torch.autograd.Function):
     """Values of the edges in their places of each block's matrix; every edge has one, so the gradient is a gather."""
 
     @staticmethod
-    def forward(ctx, values: torch.Tensor, slots: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, values: torch.Tensor, slots: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         ctx.places = places
         padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
         return padded.index_select(0, slots.view(-1)).view(*slots.shape, -1)
 
     @staticmethod
-    def backward(ctx, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return cotangent.reshape(-1, cotangent.shape[-1]).index_select(0, ctx.places), None, None
 
 
@@ -123,12 +132,12 @@ class MatchedBlock(_Block):
 
     def __init__(self, block: Block, step: Step) -> None:
         super().__init__(block, step)
-        pattern = step.pattern
+        pattern = self.pattern
         self.slots, self.places = _index(pattern.slots), _index(pattern.places)
         self.union = None if pattern.union is None else _index(pattern.union)
         self.basis_first = pattern.basis_first
-        self.alpha = _parameter(block.conv.alpha)
-        self.pool = None if block.residual.pool is None else _parameter(block.residual.pool.weights)
+        self.alpha = _parameter(self.convolution.alpha)
+        self.pool = None if self.pooling is None else _parameter(self.pooling.weights)
 
     def _gather(self, x: torch.Tensor) -> torch.Tensor:
         if self.union is None:
@@ -150,14 +159,14 @@ class MatchedBlock(_Block):
         return self._mixed(self._rows(y) + self.bias[:, None], self._carried(x))
 
     def _carried(self, x: torch.Tensor) -> torch.Tensor:
-        shrinks = self.channel is not None and self.channel.shape[1] < self.channel.shape[0]
-        if shrinks:
-            x = x @ self.channel
+        channel = self.channel
+        if channel is not None and channel.shape[1] < channel.shape[0]:
+            x, channel = x @ channel, None
         if self.pool is not None:
             share = _Place.apply(self.pool.abs()[:, None] + LEAST_SHARE, self.slots, self.places)[..., 0]
             share = share / share.sum(2, keepdim=True).clamp_min(LEAST_SHARE)
             x = self._rows(torch.einsum("nru,nubc->nrbc", share, self._gather(x)))
-        return x if self.channel is None or shrinks else x @ self.channel
+        return x if channel is None else x @ channel
 
 
 class TorchVAE(torch.nn.Module):
@@ -168,6 +177,7 @@ class TorchVAE(torch.nn.Module):
         self.config, self.batch_axis = model.config, form.batch_axis
         self.order, self.rank = _index(model.order), _index(model.rank)
         encoder, down = model.encoder, model.down
+        assert encoder is not None, "a whole model is compared"
         self.down = torch.nn.ModuleList(form(b, s) for b, s in zip(encoder.blocks, down, strict=False))
         self.mean, self.log_variance = form(encoder.mean, down[-1]), form(encoder.log_variance, down[-1])
         self.up = torch.nn.ModuleList(form(block, step) for block, step in zip(model.decoder, model.up, strict=True))
@@ -211,9 +221,9 @@ class TorchTraining:
 
     def __init__(self, network: TorchVAE, surface: Surface, config: TrainConfig) -> None:
         self.network, self.config = network, config
-        self.template, self.faces = _tensor(surface.template), _index(surface.faces)
-        self.neighbours, self.neighbour_weights = _index(surface.neighbours), _tensor(surface.neighbour_weights)
-        self.parameters = list(network.parameters())
+        self.template, self.faces = tensor(surface.template), _index(surface.faces)
+        self.neighbours, self.neighbour_weights = _index(surface.neighbours), tensor(surface.neighbour_weights)
+        self.parameters: list[torch.Tensor] = list(network.parameters())
         self.averaged = [parameter.detach().clone() for parameter in self.parameters]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True

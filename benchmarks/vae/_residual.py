@@ -14,13 +14,11 @@ from diverse3d.diversify import Learned, believe, complete
 from diverse3d.fit import fit, prepare
 from diverse3d.head import HeadModel
 from diverse3d.metrics import bootstrap_paired
-from diverse3d.observe import simulate_mesh
+from diverse3d.observe import SETTINGS, STANDARD_REGIONS, simulate_mesh
 
-from ._metric import Metric
-from ._report import markdown
-from ._vae_errors import OCCLUDERS
+from .._metric import Metric
+from .._report import markdown
 
-SETTINGS = ("exact", "realistic")
 SAMPLES = 16
 CLOSED_FORM = "closed form"
 """The row that all others are compared with: independent samples of the posterior."""
@@ -45,7 +43,7 @@ def scores(rows: Mapping[str, Learned], head: HeadModel, truths_m: np.ndarray, c
     """Every row on every head [H,V,3] behind every occluder in both settings, from one fit and one posterior each."""
     problem, found = prepare(head), []
     for index, truth in enumerate(np.asarray(truths_m, np.float64)):
-        for number, occluder in enumerate(OCCLUDERS):
+        for number, occluder in enumerate(STANDARD_REGIONS):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), index), number)
             seen_key, run_key = jax.random.split(key)  # as in the suite `quality`: the same occluder on the same head
             for setting in SETTINGS:
@@ -82,7 +80,8 @@ def summarise(found: Sequence[Score]) -> dict[tuple[str, str, str], tuple[float,
         difference = bootstrap_paired([own[h] for h in heads], [reference[h] for h in heads], heads)
         unit = 100.0 / float(np.mean([reference[h] for h in heads]))
         mean = float(np.mean([own[h] for h in heads]))
-        summary[row, setting, occluder] = (mean, *(unit * value for value in difference))
+        apart, low, high = difference
+        summary[row, setting, occluder] = (mean, unit * apart, unit * low, unit * high)
     return summary
 
 
@@ -106,10 +105,10 @@ def energy_table(found: Sequence[Score], settings: str, path: Path) -> str:
     rows = []
     for row, setting in dict.fromkeys((row, setting) for row, setting, _ in summary):
         cells = []
-        for occluder in OCCLUDERS:
+        for occluder in STANDARD_REGIONS:
             mean, percent, low, high = summary[row, setting, occluder]
             compared = "" if row == CLOSED_FORM else f" ({percent:+.1f} % [{low:+.1f}, {high:+.1f}])"
             cells.append(f"{mean:.3f}{compared}")
         rows.append([row, setting, *cells])
     title = f"{settings}: energy score of {SAMPLES} samples over hidden vertices, mm (against the closed form, paired)"
-    return markdown(title, ["model", "setting", *OCCLUDERS], rows)
+    return markdown(title, ["model", "setting", *STANDARD_REGIONS], rows)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,23 +15,21 @@ from diverse3d.diversify._algorithm2 import optimiser
 from diverse3d.diversify._vae import VaeDecoder, vae_dpp_loss
 from meshvae import PRESETS
 
-from ._speed_completion import SAMPLES, _subject
-from ._speed_meshvae import FORMS, untrained
+from ._completion import SAMPLES, subject
+from ._meshvae import FORMS, untrained
+from ._timing import Contestants
 from ._torch_completion import Algorithm2
-from ._torch_head import _tensor
+from ._torch_head import tensor
 from ._torch_meshvae import TorchVAE
 
-if TYPE_CHECKING:
-    from .speed import Contestants
 
-
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """An iteration of `vae-dpp` from samples of the encoder: the shipped weights, and untrained ones of full size.
 
     PyTorch's usual form once with the weight of every edge made before the first iteration, and once as a layer that
     is called makes it.
     """
-    _, problem, fitted = _subject()
+    _, problem, fitted = subject()
     shipped = load_learned(problem.head, "masked")
     assert shipped.masked.config == PRESETS["small"], "the row is named after another model"
     full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))  # tables 3 and 4 of papers/004
@@ -45,13 +43,13 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
 
 
 @eqx.filter_jit
-def _iterate(task: Task, config: DiversifyConfig, z: jax.Array, state: optax.OptState):
+def _iterate(task: Task, config: DiversifyConfig, z: jax.Array, state: optax.OptState) -> tuple[Any, ...]:
     loss, gradient = jax.value_and_grad(vae_dpp_loss(task, config))(z)
     update, state = optimiser(config).update(gradient, state, z)
     return loss, gradient, optax.apply_updates(z, update), state
 
 
-def iteration(task: Task, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> "Contestants":
+def iteration(task: Task, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> Contestants:
     """Loss, its gradient by the latents, and Adam's step; `ready`: PyTorch's usual form has made its weights before.
 
     Ours begins at `start` every time, PyTorch goes on from where it is: the work is the same.
@@ -59,7 +57,10 @@ def iteration(task: Task, config: DiversifyConfig, start: jax.Array, *, ready: b
     state = optimiser(config).init(start)
     forms: Contestants = {"ours": lambda: jax.block_until_ready(_iterate(task, config, start, state)[:3])}
     forms |= {form: _theirs(form, task, config, start, ready) for form in FORMS}
-    _check({form: [np.asarray(part) for part in call()] for form, call in forms.items()}, config.learning_rate)
+    _check(
+        {form: [np.asarray(part) for part in jax.tree.leaves(call())] for form, call in forms.items()},
+        config.learning_rate,
+    )
     return forms
 
 
@@ -80,9 +81,9 @@ def _theirs(form: str, task: Task, config: DiversifyConfig, start: jax.Array, re
     learned = task.learned
     assert learned is not None
     network = TorchVAE(learned.masked, FORMS[form]).freeze(ready=ready)
-    template, scale = _tensor(learned.template_m), float(learned.scale_m)
+    template, scale = tensor(learned.template_m), float(learned.scale_m)
     algorithm = Algorithm2(task.fit, learned.threshold(config.n_sigma, literal=config.literal_quality), config)
-    z = _tensor(start).requires_grad_()
+    z = tensor(start).requires_grad_()
     adam = torch.optim.Adam([z], lr=config.learning_rate)
 
     def call() -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+Contestants = dict[str, Callable[[], object]]
+"""What is timed, by name; each blocks until its work is done."""
+
 
 class Timing(NamedTuple):
     """Seconds a call of one contestant, a value a round."""

@@ -2,26 +2,23 @@
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from diverse3d import InputError
-from diverse3d.experiments._plots import drawing, style
+from diverse3d.experiments import drawing, style
 from diverse3d.fit import fit, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.observe import observe_photo
 from scenes import OCCLUDERS, scenes
 
+from .._metric import Metric
+from .._options import Options
+from .._report import markdown
 from ._backgrounds import shipped_photos
-from ._metric import Metric
-from ._report import markdown
-from .photos import geometry_error_mm
-
-if TYPE_CHECKING:
-    from .__main__ import Options
+from ._photos import geometry_error_mm
 
 _LOOKS = (2, 7, 11)
 BAD_MM2 = 25.0
@@ -39,7 +36,7 @@ def heads(head: HeadModel) -> dict[str, HeadModel]:
     }
 
 
-def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Fit each head to every photo, with the true mask; no photo is bare. The mean head, unfitted, is beside them."""
     head = load_head()
     problems = {name: prepare(one) for name, one in heads(head).items()}

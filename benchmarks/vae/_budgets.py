@@ -11,7 +11,7 @@ from rich.console import Console
 
 import diverse3d
 import meshvae
-from diverse3d.diversify._components import ComponentConfig
+from diverse3d.diversify import ComponentConfig
 from diverse3d.head import HeadModel
 from diverse3d.learn import Data, train_components, train_head
 from meshvae import PRESETS, ModelConfig, Progress, TrainConfig

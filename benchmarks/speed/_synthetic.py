@@ -2,10 +2,8 @@
 
 import numpy as np
 from jax.typing import DTypeLike
-from safetensors.numpy import load_file
 
-from diverse3d.head import HeadModel, head_from_arrays
-from diverse3d.head._file import EMBEDDED_HEAD
+from diverse3d.head import HeadModel, head_arrays, head_from_arrays
 
 VERTICES, IDENTITY, EXPRESSION = 5023, 300, 100
 PARENTS = (-1, 0, 1, 1, 1)
@@ -40,4 +38,4 @@ def synthetic_head(dtype: DTypeLike | None = None) -> tuple[HeadModel, np.ndarra
 
 def embedded_regressor() -> np.ndarray:
     """The embedded head's joint regressor [J,V], which `HeadModel` has already applied to its components."""
-    return load_file(EMBEDDED_HEAD)["joint_regressor"].astype(np.float64)
+    return head_arrays()["joint_regressor"].astype(np.float64)

@@ -12,7 +12,7 @@ import scipy.linalg
 from jaxtyping import Bool, Float
 
 import meshvae
-from diverse3d._errors import InputError
+from diverse3d import InputError
 from diverse3d.diversify._learned import SHIPPED
 from diverse3d.head import HeadModel
 from meshvae import MaskedVAE, Trained
@@ -26,10 +26,15 @@ NOTHING = 1e-10
 class Row(Protocol):
     """A model of heads; vertices in metres."""
 
-    latents: int
-    """Numbers that describe a head."""
-    parameters: int
-    """Learned numbers."""
+    @property
+    def latents(self) -> int:
+        """Numbers that describe a head."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Learned numbers."""
+        ...
 
     def reconstruct(
         self, vertices_m: Float[np.ndarray, "V 3"], visible: Bool[np.ndarray, " V"]
@@ -47,7 +52,7 @@ class Network:
 
     def __init__(self, trained: Trained) -> None:
         assert isinstance(trained.model, MaskedVAE)
-        self.trained = trained
+        self.model, self.trained = trained.model, trained
         self.latents = int(np.prod(trained.model.latent_shape))
         self.parameters = meshvae.count_parameters(trained.model)
 
@@ -56,12 +61,12 @@ class Network:
     ) -> Float[np.ndarray, "V 3"]:
         """See `Row`."""
         offsets = (vertices_m - self.trained.template) / self.trained.scale
-        return self._metres(_reconstructed(self.trained.model, jnp.asarray(offsets, jnp.float32), jnp.asarray(visible)))
+        return self._metres(_reconstructed(self.model, jnp.asarray(offsets, jnp.float32), jnp.asarray(visible)))
 
     def sample(self, count: int) -> Float[np.ndarray, "count V 3"]:
         """See `Row`; latents are standard normal."""
-        shape = (count, *self.trained.model.latent_shape)
-        return self._metres(_decoded(self.trained.model, jax.random.normal(jax.random.key(5), shape, jnp.float32)))
+        shape = (count, *self.model.latent_shape)
+        return self._metres(_decoded(self.model, jax.random.normal(jax.random.key(5), shape, jnp.float32)))
 
     def _metres(self, offsets: jax.Array) -> np.ndarray:
         return self.trained.template + self.trained.scale * np.asarray(offsets, np.float64)

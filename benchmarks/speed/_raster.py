@@ -1,7 +1,6 @@
 """Speed of the raster with the photometric gradient: which triangle each pixel sees, its colour, and derivatives."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,12 @@ import torch
 from diverse3d.head import load_head
 from diverse3d.surface import STUDIO_LIGHT, interpolate, rasterise, shade, vertex_normals
 
-if TYPE_CHECKING:
-    from .speed import Contestants
+from ._timing import Contestants
 
 SIDE = 224
 
 
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """One picture of the embedded head, and the gradient of its squared difference from another."""
     head = load_head(dtype=jnp.float32)
     vertices, faces = np.asarray(head.template_m), np.asarray(head.faces)
@@ -53,7 +51,16 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
 class _Torch:
     """The same in PyTorch's tensor operations: one tile for every triangle, or the pixels of its own box."""
 
-    def __init__(self, vertices, faces, albedo, light, goal, scale, centre) -> None:
+    def __init__(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        albedo: np.ndarray,
+        light: np.ndarray,
+        goal: np.ndarray,
+        scale: float,
+        centre: np.ndarray,
+    ) -> None:
         self.vertices, self.faces = torch.tensor(vertices), torch.tensor(faces).long()
         self.albedo, self.light = torch.tensor(albedo), torch.tensor(light)
         self.goal, self.scale, self.centre = torch.tensor(goal), scale, torch.tensor(centre, dtype=torch.float32)

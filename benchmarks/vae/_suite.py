@@ -4,30 +4,28 @@ what residual models add to the closed form."""
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 
 import meshvae
-from diverse3d._errors import InputError
+from diverse3d import InputError
 from diverse3d.diversify import Learned, has_weights, load_learned
+from diverse3d.experiments import drawn_heads
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.learn import head_data, population_data
+from diverse3d.observe import STANDARD_REGIONS
 
-from ._metric import Metric
-from ._report import markdown
-from ._vae_budgets import RESIDUALS, VARIANTS, trained_weights
-from ._vae_curves import Point, draw_curves, write_curves
-from ._vae_errors import OCCLUDERS, Held, behind_occluders, errors, hidden_error, seconds_a_head, specificity
-from ._vae_flame import flame_head
-from ._vae_residual import Score, energy_metrics, energy_table, scores
-from ._vae_rows import Network, Row, fit_pca, load_masked, tuned
-from .quality import drawn_heads
-
-if TYPE_CHECKING:
-    from .__main__ import Options
+from .._metric import Metric
+from .._options import Options
+from .._report import markdown
+from ._budgets import RESIDUALS, VARIANTS, trained_weights
+from ._curves import Point, draw_curves, write_curves
+from ._errors import Held, behind_occluders, errors, hidden_error, seconds_a_head, specificity
+from ._flame import flame_head
+from ._residual import Score, energy_metrics, energy_table, scores
+from ._rows import Network, Row, fit_pca, load_masked, tuned
 
 TRAINING_HEADS = 2048
 """Heads that PCA is made of; its rows know no others, while networks see new ones at every step."""
@@ -45,7 +43,7 @@ FULL_LATENT, FEW_COMPONENTS = 640, 64
 Figures = dict[str, float]
 
 
-def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Measure; trainings that an interrupted run has begun go on."""
     if any(steps < 10 for steps in options.budgets):
         raise InputError("--budgets must be at least 10 steps each.")
@@ -70,7 +68,7 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
 
 
 def _embedded(
-    head: HeadModel, options: "Options", budgets: list[int], out: Path, console: Console
+    head: HeadModel, options: Options, budgets: list[int], out: Path, console: Console
 ) -> tuple[dict[str, Figures], list[Point]]:
     """The rows of the embedded head, and the curves of those that are trained here."""
     training = np.asarray(split("train", TRAINING_HEADS).vertices)
@@ -88,11 +86,9 @@ def _embedded(
     pca = fit_pca(training, latents)
     few = Held(validation.vertices_m[:TUNING_HEADS], {o: v[:TUNING_HEADS] for o, v in validation.visible.items()})
     for name, count in ((f"PCA {latents}", latents), (f"PCA {FEW_COMPONENTS}", FEW_COMPONENTS)):
-        rows[name] = tuned(pca.truncated(count), few.vertices_m, few.visible)
-        console.print(f"vae: {name}: noise {1e3 * rows[name].sigma_m:g} mm", markup=False, highlight=False)
-    figures = {}
-    for name, row in rows.items():
-        figures[name] = _measured(name, row, test, training[:COMPARED_HEADS], console)
+        rows[name] = row = tuned(pca.truncated(count), few.vertices_m, few.visible)
+        console.print(f"vae: {name}: noise {1e3 * row.sigma_m:g} mm", markup=False, highlight=False)
+    figures = {name: _measured(name, row, test, training[:COMPARED_HEADS], console) for name, row in rows.items()}
     points: list[Point] = []
     if not budgets:
         return figures, points
@@ -100,11 +96,11 @@ def _embedded(
     for name, config in VARIANTS.items():
         for steps in budgets:
             trained = meshvae.load_model(trained_weights(name, config, head, data, steps, out, console))
-            row = Network(trained)
+            network = Network(trained)
             title = f"{name}[steps={steps}]"
-            figures[title] = _measured(title, row, test, training[:COMPARED_HEADS], console)
+            figures[title] = _measured(title, network, test, training[:COMPARED_HEADS], console)
             seconds = float(trained.card["seconds_of_the_last_run"])
-            points.append(Point(name, steps, hidden_error(row, validation), figures[title]["hidden/mean"], seconds))
+            points.append(Point(name, steps, hidden_error(network, validation), figures[title]["hidden/mean"], seconds))
     return figures, points
 
 
@@ -124,7 +120,7 @@ def _flame(count: int, budgets: list[int], out: Path, console: Console) -> dict[
     return {title: _measured(title, row, test, data.reference_m[:COMPARED_HEADS], console)}
 
 
-def _residual(head: HeadModel, options: "Options", budgets: list[int], out: Path, console: Console) -> list[Score]:
+def _residual(head: HeadModel, options: Options, budgets: list[int], out: Path, console: Console) -> list[Score]:
     """The shipped residual model, and those that are trained here."""
     rows: dict[str, Learned] = {}
     if options.residual is not None or has_weights(head, "residual"):
@@ -169,12 +165,12 @@ def metrics(figures: Mapping[str, Figures], points: list[Point], settings: str) 
 
 def _table(figures: Mapping[str, Figures], settings: str) -> str:
     head = [
-        "model", "unmasked", f"hidden: {' / '.join(OCCLUDERS)}", "hidden", "visible", "generalisation", "specificity",
-        "latents", "parameters", "ms a head",
+        "model", "unmasked", f"hidden: {' / '.join(STANDARD_REGIONS)}", "hidden", "visible", "generalisation",
+        "specificity", "latents", "parameters", "ms a head",
     ]  # fmt: skip
     rows = []
     for name, each in figures.items():
-        hidden = " / ".join(f"{each[f'{occluder}/hidden/mean']:.2f}" for occluder in OCCLUDERS)
+        hidden = " / ".join(f"{each[f'{occluder}/hidden/mean']:.2f}" for occluder in STANDARD_REGIONS)
         parts = ("unmasked", "hidden", "visible")
         pairs = [f"{each[f'{part}/mean']:.2f} ({each[f'{part}/median']:.2f})" for part in parts]
         rows.append([

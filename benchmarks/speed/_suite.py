@@ -2,19 +2,15 @@
 
 import ctypes
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ._metric import Metric
-from ._report import markdown
+from .._metric import Metric
+from .._options import Options
+from .._report import markdown
 from ._timing import Timing, interleave, speedup
-
-if TYPE_CHECKING:
-    from .__main__ import Options
 
 THREADS = 2
 TOLERANCE = {"": 1.0, "/cpu": 1.0, "/best": 0.6}
@@ -22,10 +18,8 @@ TOLERANCE = {"": 1.0, "/cpu": 1.0, "/best": 0.6}
 the ratio of the best times is steady: as soon as another program takes a core, PyTorch's threads wait for each other
 and its usual times grow many times longer, in our favour."""
 
-Contestants = dict[str, Callable[[], object]]
 
-
-def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Head model, raster, Algorithm 2 over coefficients and latents, closed form, mesh VAE, and whole completions."""
     del options
     if find_spec("torch") is None:
@@ -33,17 +27,17 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
         return [], {}
     import torch
 
-    from . import _speed_completion, _speed_head, _speed_meshvae, _speed_raster, _speed_vae_dpp
+    from . import _completion, _head, _meshvae, _raster, _vae_dpp
 
     torch.set_num_threads(THREADS)
     keep_freed_memory()
     metrics: list[Metric] = []
     rows: list[list[str]] = []
-    suites = _speed_head, _speed_raster, _speed_completion, _speed_meshvae, _speed_vae_dpp
+    suites = _head, _raster, _completion, _meshvae, _vae_dpp
     for name, contestants in chain.from_iterable(suite.cases() for suite in suites):
         console.print(f"speed: {name}", markup=False)
         add(metrics, rows, name, interleave(contestants))
-    for name, contestants in _speed_completion.whole():
+    for name, contestants in _completion.whole():
         console.print(f"speed: {name}", markup=False)
         timing = interleave(contestants, rounds=(3, 10))["ours"]
         metrics.append(Metric(f"speed/{name}/seconds", float(timing.wall.min()), "s", "lower", 2.0, 0.05))
@@ -51,10 +45,10 @@ def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, s
     head = ["work", "ours (ms, best)", "CPU (ms)", "× usual", "× matched", "× usual (CPU)", "× matched (CPU)"]
     title = f"Speed against PyTorch, {THREADS} threads: medians over rounds of ratios (in brackets: ratio of the best)"
     text = markdown(title, head, rows)
-    console.print(f"speed: {_speed_meshvae.STEP}, memory", markup=False)
-    peaks = _speed_meshvae.peaks()
+    console.print(f"speed: {_meshvae.STEP}, memory", markup=False)
+    peaks = _meshvae.peaks()
     if peaks:
-        text += memory(metrics, _speed_meshvae.STEP, peaks)
+        text += memory(metrics, _meshvae.STEP, peaks)
     return metrics, {"speed": text}
 
 

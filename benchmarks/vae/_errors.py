@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 
 from diverse3d.head import HeadModel
-from diverse3d.learn import OCCLUDERS, occluder_masks
+from diverse3d.learn import occluder_masks
+from diverse3d.observe import STANDARD_REGIONS
 
-from ._vae_rows import Row
+from ._rows import Row
 
 SAMPLES = 64
 """Heads of a prior that specificity is the mean of."""
@@ -32,7 +33,7 @@ class Held:
 
 def behind_occluders(head: HeadModel, vertices_m: Float[np.ndarray, "H V 3"]) -> Held:
     """Heads with each occluder in its place on each; the first of a set don't depend on how many there are."""
-    return Held(vertices_m, {occluder: ~occluder_masks(head, vertices_m, occluder) for occluder in OCCLUDERS})
+    return Held(vertices_m, {occluder: ~occluder_masks(head, vertices_m, occluder) for occluder in STANDARD_REGIONS})
 
 
 def errors(row: Row, held: Held) -> dict[str, float]:
@@ -87,7 +88,7 @@ def average_distance(points_m: Float[np.ndarray, "P 3"], others_m: Float[np.ndar
 
 def seconds_a_head(row: Row, held: Held) -> float:
     """Median time of a masked reconstruction, compilation left out."""
-    visible = held.visible[OCCLUDERS[0]]
+    visible = held.visible[STANDARD_REGIONS[0]]
     row.reconstruct(held.vertices_m[0], visible[0])
     times = []
     for turn in range(TIMED):

@@ -2,7 +2,6 @@
 
 import time
 from importlib import resources
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -12,19 +11,14 @@ from rich.progress import track
 from diverse3d.fit import FitProblem, fit, prepare
 from diverse3d.head import load_head
 from diverse3d.head.population import split
-from diverse3d.observe import observe_photo, simulate_mesh
+from diverse3d.observe import SETTINGS, STANDARD_REGIONS, observe_photo, simulate_mesh
 
-from ._metric import Metric
-from ._report import markdown
-
-if TYPE_CHECKING:
-    from .__main__ import Options
-
-OCCLUDERS = ("glasses", "face-mask", "random")
-SETTINGS = ("exact", "realistic")
+from .._metric import Metric
+from .._options import Options
+from .._report import markdown
 
 
-def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Heads from their visible vertices alone, in both settings, occluders in turn; then the photo's landmarks."""
     problem = prepare(load_head())
     truths = np.asarray(split("test", options.heads).vertices, np.float64)
@@ -59,10 +53,12 @@ def _heads(
     problem: FitProblem, truths: np.ndarray, setting: str, console: Console
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """RMS distance of the fit's visible vertices from those given and from the true ones (mm), and seconds."""
-    given, true, seconds = [], [], []
+    given: list[float] = []
+    true: list[float] = []
+    seconds: list[float] = []
     warm = False
     for index, truth in enumerate(track(truths, f"fit, {setting}", console=console)):
-        occluder = OCCLUDERS[index % len(OCCLUDERS)]
+        occluder = STANDARD_REGIONS[index % len(STANDARD_REGIONS)]
         key = jax.random.fold_in(jax.random.key(1), index)
         seen = simulate_mesh(truth, problem.head, region=occluder, setting=setting, key=key)
         if not warm:
@@ -73,6 +69,7 @@ def _heads(
         seconds.append(time.perf_counter() - start)
         visible = np.asarray(fitted.visible)
         placed = np.asarray(fitted.to_world(fitted.vertices_m), np.float64)[visible]
+        assert seen.mesh is not None
         for store, target in ((given, seen.mesh.vertices_m), (true, truth)):
             store.append(1e3 * np.sqrt(((placed - target[visible]) ** 2).sum(1).mean()))
     return np.array(given), np.array(true), np.array(seconds)

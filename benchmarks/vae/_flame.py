@@ -7,7 +7,7 @@ import numpy as np
 
 from diverse3d.head import HeadModel, head_from_arrays
 
-FLAME = Path(__file__).resolve().parents[2] / "shared" / "flame"
+FLAME = Path(__file__).resolve().parents[3] / "shared" / "flame"
 """FLAME 2023 Open's template and first 60 shape components, with landmarks; no part of this repository."""
 FILES = ("flame2023_60.npz", "landmarks68.npz", "joint_regressor.npz")
 

@@ -1,7 +1,7 @@
 """Suite `photos`: rendered photos of the test split, whose occluders, landmarks and geometry are known."""
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,10 @@ from diverse3d.observe import PhotoObservation, observe_photo, with_mask
 from diverse3d.segment import FoundOccluder, find_occluder
 from scenes import OCCLUDERS, Scene, scenes
 
+from .._metric import Metric
+from .._options import Options
+from .._report import markdown
 from ._backgrounds import shipped_photos
-from ._metric import Metric
-from ._report import markdown
-
-if TYPE_CHECKING:
-    from .__main__ import Options
 
 FIGURES = ("accuracy", "precision", "recall", "f1")
 MASKS = ("true", "found", "none")
@@ -49,7 +47,7 @@ class Row(NamedTuple):
     seconds_fit: float
 
 
-def run(options: "Options", console: Console) -> tuple[list[Metric], dict[str, str]]:
+def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str]]:
     """Masks found in photos, and what they are worth to the fit; by occluder and by skin tone."""
     problem = prepare(load_head())
     rows: list[Row] = []

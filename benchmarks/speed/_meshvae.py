@@ -1,6 +1,6 @@
 """Speed and memory of the mesh VAE: a training step, and the decoder as the second stage calls it.
 
-Run as a program it prints how much memory one form's training step takes: `python -m benchmarks._speed_meshvae usual`.
+Run as a program it prints how much memory one form's training step takes: `python -m benchmarks.speed._meshvae usual`.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,18 +23,18 @@ from meshvae import (
     Examples,
     MaskedVAE,
     ModelConfig,
+    State,
     Surface,
     TrainConfig,
     build_hierarchy,
     make_model,
+    make_optimiser,
     make_surface,
+    train_step,
 )
-from meshvae._train import State, _step, make_optimiser
 
+from ._timing import Contestants
 from ._torch_meshvae import MatchedBlock, TorchTraining, TorchVAE, UsualBlock, our_moments
-
-if TYPE_CHECKING:
-    from .speed import Contestants
 
 FORMS: dict[str, type[UsualBlock] | type[MatchedBlock]] = {"usual": UsualBlock, "matched": MatchedBlock}
 BATCH = 16
@@ -62,7 +62,9 @@ def untrained(head: HeadModel, config: ModelConfig) -> MaskedVAE:
     """A masked model of a head with random weights: what they are costs no time."""
     template = np.asarray(head.template_m, np.float64)
     hierarchy = build_hierarchy(template, np.asarray(head.faces), method=config.hierarchy, strides=config.strides)
-    return make_model(config, hierarchy, key=jax.random.key(0))
+    model = make_model(config, hierarchy, key=jax.random.key(0))
+    assert isinstance(model, MaskedVAE)
+    return model
 
 
 @functools.cache
@@ -82,7 +84,7 @@ def _problem(config: ModelConfig = PRESETS["small"]) -> Problem:
     )
 
 
-def cases() -> Iterator[tuple[str, "Contestants"]]:
+def cases() -> Iterator[tuple[str, Contestants]]:
     """A training step of two sizes; the decoder, and its gradient by the latents."""
     yield STEP, _training(_problem())
     yield f"mesh VAE/training step, half the paper's width, batch {BATCH}", _training(_problem(HALF))
@@ -90,7 +92,7 @@ def cases() -> Iterator[tuple[str, "Contestants"]]:
         yield f"mesh VAE/decoder, small, {name}, {BATCH} samples", _decoding(gradient)
 
 
-def _training(problem: Problem) -> "Contestants":
+def _training(problem: Problem) -> Contestants:
     steps = {form: make_step(form, problem) for form in ("ours", *FORMS)}
     check_step(steps)
     return {form: step.call for form, step in steps.items()}
@@ -115,7 +117,7 @@ def make_step(form: str, problem: Problem | None = None) -> Step:
         start = State(learned, learned, optimiser.init(learned), zero, learned, jnp.zeros((), jnp.float32), zero)
 
         def ours() -> tuple[State, jax.Array]:
-            return jax.block_until_ready(_step(start, rest, examples, surface, None, CONFIG, optimiser, key=key))
+            return jax.block_until_ready(train_step(start, rest, examples, surface, None, CONFIG, optimiser, key=key))
 
         def outcome() -> tuple[float, list[np.ndarray]]:
             state, loss = ours()
@@ -142,13 +144,13 @@ def check_step(steps: dict[str, Step]) -> None:
 
 
 @eqx.filter_jit
-def _decode(model: MaskedVAE, z: jax.Array, weight: jax.Array | None):
+def _decode(model: MaskedVAE, z: jax.Array, weight: jax.Array | None) -> object:
     if weight is None:
         return jax.vmap(model.decode)(z)
     return jax.value_and_grad(lambda at: jnp.sum(jax.vmap(model.decode)(at) * weight))(z)
 
 
-def _decoding(gradient: bool, problem: Problem | None = None) -> "Contestants":
+def _decoding(gradient: bool, problem: Problem | None = None) -> Contestants:
     """Decoded samples, or a weighted sum of them with its gradient; PyTorch's usual form has its weights ready."""
     model = (_problem() if problem is None else problem).model
     rng = np.random.default_rng(0)
@@ -186,8 +188,8 @@ def peaks() -> dict[str, float]:
         return {}
     measured = {}
     for form in ("ours", *FORMS):
-        command = [sys.executable, "-m", "benchmarks._speed_meshvae", form]
-        done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "benchmarks.speed._meshvae", form]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, stdout=subprocess.PIPE, text=True)
         measured[form] = float(done.stdout)
     return measured
 
@@ -211,7 +213,7 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    from .speed import THREADS
+    from ._suite import THREADS
 
     torch.set_num_threads(THREADS)
     print(_peak_mib(sys.argv[1]))

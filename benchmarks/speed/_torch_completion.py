@@ -10,16 +10,17 @@ from diverse3d.diversify.dpp import quality_threshold
 from diverse3d.fit import Fit
 from diverse3d.head import HeadModel
 
-from ._torch_head import _tensor
+from ._torch_head import tensor
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
+Solver = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class Algorithm2:
     """Algorithm 2's loss of heads and their latents, held to a fit's visible vertices."""
 
     def __init__(self, fitted: Fit, threshold: float, config: DiversifyConfig) -> None:
-        self.target = _tensor(fitted.held_m)
+        self.target = tensor(fitted.held_m)
         self.visible = torch.from_numpy(np.array(fitted.visible))
         self.threshold, self.config = threshold, config
 
@@ -66,11 +67,11 @@ class Problem:
 
     def __init__(self, head: HeadModel, fitted: Fit, config: DiversifyConfig) -> None:
         count = head.n_vertices
-        self.matrix = _tensor(head.components_m)
-        self.directions = _tensor(np.asarray(head.components_m).reshape(-1, count, 3).transpose(1, 2, 0))
-        self.template = _tensor(head.template_m)
-        self.base = (self.template + (_tensor(head.prior_mean) @ self.matrix).view(-1, 3)).reshape(-1)
-        self.prior_mean = _tensor(head.prior_mean)
+        self.matrix = tensor(head.components_m)
+        self.directions = tensor(np.asarray(head.components_m).reshape(-1, count, 3).transpose(1, 2, 0))
+        self.template = tensor(head.template_m)
+        self.base = (self.template + (tensor(head.prior_mean) @ self.matrix).view(-1, 3)).reshape(-1)
+        self.prior_mean = tensor(head.prior_mean)
         threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
         self.loss = Algorithm2(fitted, threshold, config)
 

@@ -1,0 +1,6 @@
+"""Suites of rendered photos, whose truth is known: masks and fits, and the errors of single fits."""
+
+from ._histogram import run as run_histogram
+from ._photos import run as run
+
+__all__ = ["run", "run_histogram"]
