@@ -71,6 +71,7 @@ def _mean_head(head: HeadModel) -> Float[Array, "V 3"]:
 
 
 def fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> MeshFit:
+    """A closed-form pose, then shape and what is left of the pose; the result lies in the input's own frame."""
     head = problem.head
     # Double precision on the host: the input may lie far from the origin.
     turn, shift = kabsch(np.asarray(_mean_head(head), np.float64), mesh.vertices_m, mesh.visible)

@@ -210,6 +210,7 @@ def _photo_fit(
 
 
 def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
+    """Landmarks, then pixels where the head has an albedo. Raises `InputError` for a head without landmarks."""
     head = problem.head
     if problem.landmarks is None:
         raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
