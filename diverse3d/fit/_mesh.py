@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._arrays import on_device
-from ..head import HeadModel
 from ..observe import PartialMesh
 from ._align import kabsch
 from ._config import FitConfig
 from ._costs import prior_cost, smoothness_cost, vertex_cost
 from ._solve import solve_in_turn
-from ._state import INTEROCULAR_M, RIGID_UNIT, Unknowns, at_rest, canonical, residual_rms, rigid, rotation_of
+from ._state import INTEROCULAR_M, RIGID_UNIT, Unknowns, at_rest, canonical, mean_head, residual_rms, rigid, rotation_of
 from ._types import FitProblem, FitReport, MeshFit
 
 
@@ -65,16 +64,11 @@ def _solve_mesh(
     return _MeshSolution(at_rest(unknowns), rotation_of(unknowns), unknowns.translation, vertices, report)
 
 
-@eqx.filter_jit
-def _mean_head(head: HeadModel) -> Float[Array, "V 3"]:
-    return head.shaped(head.prior_mean)
-
-
 def fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> MeshFit:
     """A closed-form pose, then shape and what is left of the pose; the result lies in the input's own frame."""
     head = problem.head
     # Double precision on the host: the input may lie far from the origin.
-    turn, shift = kabsch(np.asarray(_mean_head(head), np.float64), mesh.vertices_m, mesh.visible)
+    turn, shift = kabsch(np.asarray(mean_head(head), np.float64), mesh.vertices_m, mesh.visible)
     held = np.where(mesh.visible[:, None], (mesh.vertices_m - shift) @ turn, 0.0)
     sigma = on_device(1e-3 * config.vertex_sigma_mm, head.dtype)
     visible = on_device(mesh.visible, bool)

@@ -29,7 +29,7 @@ from ._photometric import PhotoProblem, appearance_of, start_appearance
 from ._pixels import PixelUnknowns, on_host
 from ._refine import colours_first, fit_pixels
 from ._solve import coefficient_rates, solve_in_turn
-from ._state import Unknowns, at_rest, camera_at, canonical, residual_rms, rotation_of, subset
+from ._state import Unknowns, at_rest, camera_at, canonical, mean_head, residual_rms, rotation_of, subset
 from ._types import FitProblem, FitReport, PhotoFit
 
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
@@ -81,7 +81,7 @@ def photo_target(photo: Photo, points: LandmarkHead) -> PhotoTarget:
         raise InputError("The face's eye corners lie less than a pixel apart; use a larger picture of the face.")
     # With nothing visible the detector's guess still places the head; it shapes nothing, since its weights stay zero.
     pose_weight = weight if weight.sum() >= 6 else np.ones_like(weight)
-    turn, scale, centre = pose_from_landmarks(np.asarray(_mean_points(points), np.float64), dense_px, pose_weight)
+    turn, scale, centre = pose_from_landmarks(_mean_points(points).astype(np.float64), dense_px, pose_weight)
     dtype = points.head.dtype
     return PhotoTarget(
         dense_px=on_device(dense_px, dtype),
@@ -94,10 +94,10 @@ def photo_target(photo: Photo, points: LandmarkHead) -> PhotoTarget:
     )
 
 
-@eqx.filter_jit
-def _mean_points(points: LandmarkHead) -> Float[Array, "L 3"]:
+def _mean_points(points: LandmarkHead) -> Float[np.ndarray, "L 3"]:
     """The mean head's points in metres."""
-    return points.dense(points.head.shaped(points.head.prior_mean))
+    corners, barycentric = np.asarray(points.dense.corners), np.asarray(points.dense.barycentric)
+    return (np.asarray(mean_head(points.head))[corners] * barycentric[:, :, None]).sum(axis=1)
 
 
 def vertices_outside_mask(

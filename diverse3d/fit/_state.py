@@ -63,6 +63,12 @@ def canonical(head: HeadModel, unknowns: Unknowns) -> Float[Array, "V 3"]:
     return head(HeadParameters(coefficients, pose, jnp.zeros(3, head.dtype)))
 
 
+@eqx.filter_jit
+def mean_head(head: HeadModel) -> Float[Array, "V 3"]:
+    """Vertices of the population's mean in metres, head frame."""
+    return head.shaped(head.prior_mean)
+
+
 def rigid(unknowns: Unknowns, points_m: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
     """The unknown rigid motion applied to points in metres."""
     return points_m @ rotation_of(unknowns).T + (RIGID_UNIT * INTEROCULAR_M * unknowns.translation)[None, :]
