@@ -1,6 +1,5 @@
 """What `import diverse3d as d3` offers: the data's way in one call each, with the embedded head where none is given."""
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from . import diversify, observe, show
 from ._errors import InputError
-from .diversify import Completions, DiversifyConfig, HeadPath, default_method, get_method
-from .diversify._complete import check_count
+from .diversify import Completions, DiversifyConfig, Given, HeadPath, Learned, Posterior, default_method, get_method
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
@@ -93,47 +91,51 @@ def complete(
     fit_config: FitConfig | None = None,
     config: DiversifyConfig | None = None,
     fitted: Fit | None = None,
-    weights: str | os.PathLike[str] | None = None,
+    posterior: Posterior | None = None,
+    weights: str | os.PathLike[str] | Learned | None = None,
     stages: Stages | None = None,
 ) -> Result:
-    """N plausible heads that agree with what is visible; see `diverse3d.diversify.complete`.
+    """N plausible heads that agree with what is visible.
 
-    `head` None is the embedded one, `method` None its default, `weights` a file of trained weights; `stages` is told of
-    each stage and counts its seconds. Raises `InputError` for an unknown method or noise, n < 1, more samples than the
-    machine's memory holds, or a method whose weights are not there.
+    `head` None is the embedded one, `method` None its default. `noise` is `exact`, `realistic`, `photo`, a
+    `NoiseModel`, or None: then a photo's fit is held to as `realistic`, and a mesh as `exact` or `realistic`, whichever
+    explains its visible vertices better (by log evidence). The methods that start from no closed form hold to the fit
+    alone and ignore it. `fitted` skips stage 1 with a fit of the method's own head, `posterior` the closed form with
+    that of the fit. `weights` is the trained model of a method that has one, or its file; None is the one that the
+    package carries for the head. `stages` is told of each stage and counts its seconds.
+
+    A sample that leaves the visible part by more than `DiversifyConfig.visible_tolerance_mm` is repaired by the kriging
+    correction, which its result code says. Raises `InputError` for an unknown method or noise, n < 1, more samples than
+    the machine's memory holds, a head without weights, or nothing visible where the method encodes what is.
     """
     stages = Stages() if stages is None else stages
-    config = DiversifyConfig() if config is None else config
     fit_config = FitConfig() if fit_config is None else fit_config
+    learned = weights if isinstance(weights, Learned) or weights is None else Path(weights)
     with stages("prepare"):
-        if head is None:
-            head = load_head()
-        if method is None:
-            method = default_method(head.head if isinstance(head, FitProblem) else head)
-        chosen = get_method(method)
-        config = chosen.settle(config)
-        learned = None if weights is None else Path(weights)
-        if not isinstance(head, FitProblem):
-            head = chosen.head(head)
-            check_count(n, head, chosen, config)
-            head = prepare(head)
-        jax.block_until_ready(head.smoothness)
+        head = load_head() if head is None else head
+        name = default_method(head.head if isinstance(head, FitProblem) else head) if method is None else method
+        chosen = get_method(name)
+        config = chosen.settle(DiversifyConfig() if config is None else config)
+        own = head.head if isinstance(head, FitProblem) else chosen.head(head)
+        diversify.check(name, own, n, config, noise=noise, weights=learned)
+        problem = head if isinstance(head, FitProblem) else prepare(own)
+        jax.block_until_ready(problem.smoothness)
     if fitted is None:
         with stages("fit"):
-            fitted = fit_observation(seen, head, fit_config)
+            fitted = fit_observation(seen, problem, fit_config)
             jax.block_until_ready(fitted.vertices_m)
     with stages("complete"):
-        made = diversify.complete(
-            seen, head=head, n=n, method=method, key=key, noise=noise, config=config, fitted=fitted, learned=learned
-        )
+        given = Given(
+            name, config, seen, own, fitted,
+            noise=noise, posterior=posterior, weights=learned, pixels=problem.pixels,
+        )  # fmt: skip
+        made = diversify.complete(given, n, key=key)
         jax.block_until_ready(made.vertices)
+    asked = made.noise if isinstance(noise, NoiseModel) else noise
     run = describe(
-        head.head, key=key, n=n, method=method, noise=made.noise if isinstance(noise, NoiseModel) else noise,
-        fit_config=fit_config, config=config, stages=stages,
+        own, key=key, n=n, method=name, noise=asked, fit_config=fit_config, config=config, stages=stages
     )  # fmt: skip
-    return Result(
-        **{field.name: getattr(made, field.name) for field in dataclasses.fields(made)}, head=head.head, run=run
-    )
+    return Result(**vars(made), head=own, run=run)
 
 
 def interpolate(
@@ -159,9 +161,7 @@ def interpolate(
     path = diversify.interpolate(
         result, i, j, head=head, frames=frames, plain=plain, config=result.run.diversify, weights=file
     )
-    return Interpolation(
-        **{field.name: getattr(path, field.name) for field in dataclasses.fields(path)}, run=result.run
-    )
+    return Interpolation(**vars(path), run=result.run)
 
 
 def fit(seen: Observation, head: HeadModel | FitProblem | None = None, config: FitConfig | None = None) -> Fit:

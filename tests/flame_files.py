@@ -335,6 +335,6 @@ def hostile_files(witness: Path) -> dict[str, tuple[bytes, str]]:
         "npy, object that runs": (_npy_header("()", "|O") + pickle.dumps(_Runs(os.system, touch)), "'posix.system'"),
         "npy, 10 GB": (_npy_header("(1250000000,)") + bytes(8), "declares 10000000000 bytes and holds 8"),
         "gzip": (b"\x1f\x8b\x08" + bytes(40), "gzip"),
-        "safetensors, broken": (struct.pack("<Q", 12) + b'{"a": [1, 2}' + bytes(8), "no sound safetensors"),
+        "safetensors, broken": (struct.pack("<Q", 12) + b'{"a": [1, 2}' + bytes(8), "(the header) is not JSON"),
         "empty": (b"", "is empty"),
     }  # fmt: skip

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +31,9 @@ from benchmarks.vae._flame import flame_head
 from benchmarks.vae._residual import CLOSED_FORM, Score, energy_metrics, energy_table, scores, summarise
 from benchmarks.vae._rows import Network, Pca, fit_pca, load_masked, tuned
 from diverse3d._errors import InputError
-from diverse3d.diversify import ComponentConfig, DiversifyConfig, Learned, Task, load_learned
+from diverse3d.diversify import ComponentConfig, DiversifyConfig, MaskedModel, VaeSampler, load_learned
+from diverse3d.fit import Fit, FitReport
+from diverse3d.fit._state import start
 from diverse3d.learn import head_data
 from diverse3d.observe import SETTINGS, STANDARD_REGIONS
 from meshvae import PRESETS, TrainConfig, Trained, build_hierarchy, make_model, make_surface
@@ -295,33 +296,34 @@ def test_pytorch_computes_the_same(tiny_head, single_precision, optax_promotion)
         _decoding(gradient, problem)
 
 
-class Seen(NamedTuple):
-    """What Algorithm 2 needs of a fit."""
-
-    held_m: jax.Array
-    visible: jax.Array
-
-
 def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision, optax_promotion, monkeypatch):
     pytest.importorskip("torch", reason="PyTorch is only needed by the speed suite")
     from benchmarks.speed._torch_meshvae import UsualBlock
     from benchmarks.speed._vae_dpp import iteration
 
-    head, config = as_float32(tiny_head), DiversifyConfig(visible_weight=10.0, dpp_weight=1.0)  # both terms count
+    head, config = (
+        as_float32(tiny_head),
+        DiversifyConfig().replace(visible_weight=10.0, dpp_weight=1.0),
+    )  # both terms count
     template, preset = np.asarray(head.template_m, np.float64), PRESETS["small"]
     hierarchy = build_hierarchy(template, np.asarray(head.faces), strides=preset.strides)
     model = make_model(preset, hierarchy, key=jax.random.key(0), form="block")
-    unit, nothing = jnp.ones((), jnp.float32), jnp.zeros((0, 0), jnp.float32)
-    learned = Learned(model, head.template_m, 0.01 * unit, unit, nothing, (2.0, 0.1), "0" * 64)
+    learned = MaskedModel("0" * 64, model, head.template_m, jnp.asarray(0.01, jnp.float32), (2.0, 0.1))
     z = jax.random.normal(jax.random.key(1), (4, int(np.prod(model.latent_shape))), jnp.float32)
     size = learned.threshold(config.n_sigma) + jnp.linspace(-1.0, 1.0, len(z))  # some lose quality, others don't
     z = z * jnp.sqrt(size / jnp.sum(z**2, axis=1))[:, None]
-    seen = Seen(head.template_m + 0.003, jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1]))
+    visible = jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1])
+    zero = jnp.zeros((), jnp.float32)
+    seen = Fit(
+        unknowns=start(head), vertices_m=head.template_m, held_m=head.template_m + 0.003, visible=visible,
+        turn=jnp.eye(3, dtype=jnp.float32), shift_m=jnp.zeros(3, jnp.float32), camera=None, landmarks68_px=None,
+        report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(0), zero, zero),
+    )  # fmt: skip
     made: list[int] = []
     weights = UsualBlock._weights
     monkeypatch.setattr(UsualBlock, "_weights", lambda block: (made.append(1), weights(block))[1])
     for ready, count in ((False, len(model.decoder)), (True, 0)):
-        forms = iteration(Task(head, seen, None, learned), config, z, ready=ready)  # stops where they differ
+        forms = iteration(VaeSampler(head, seen, learned), config, z, ready=ready)  # stops where they differ
         before = len(made)
         forms["usual"]()
         assert len(made) - before == count

@@ -146,12 +146,17 @@ def test_replay_says_identical_or_how_far_apart(made, small_head, capsys, tmp_pa
 
 
 def test_a_record_keeps_what_the_method_settled():
-    for settings in (DiversifyConfig(), DiversifyConfig(pool=7, hold=1.0, contraction=0.5)):
+    for settings in (DiversifyConfig(), DiversifyConfig().replace(pool=7, hold=1.0, contraction=0.5)):
         settled = get_method("hybrid-cover").settle(settings)
         assert _settings(DiversifyConfig(), json.loads(json.dumps(dataclasses.asdict(settled)))) == settled
     for wrong in ({"pool": 1.5}, {"pool": "7"}, {"hold": "1"}, {"k": None}, {"steps": None}):
         with pytest.raises(TypeError):
             _settings(DiversifyConfig(), wrong)
+    # Records of earlier versions hold all settings in one table.
+    flat = {"k": 0.7, "pool": 200, "hold": None, "steps": 300, "photometric_weight": 0.0, "visible_tolerance_mm": 2.0}
+    assert _settings(DiversifyConfig(), flat) == DiversifyConfig().replace(**flat)
+    with pytest.raises(KeyError):
+        _settings(DiversifyConfig(), {"nonsense": 1})
 
 
 @pytest.mark.parametrize("white", [0, 255], ids=["empty mask", "full mask"])
@@ -277,7 +282,7 @@ REFUSALS = {
     ),
     "no steps": (["{photo}", "--steps", "0"], "0 steps were asked for; ask for at least 1."),
     "no pool": (["{photo}", "--pool", "0"], "--pool 0 is out of range; give a positive number."),
-    "backwards": (["{photo}", "--refine", "-1"], "--refine -1 is out of range; give 0 or more steps."),
+    "backwards": (["{photo}", "--refine", "-1"], "--refine -1 is out of range; give 0 or more."),
 }
 
 

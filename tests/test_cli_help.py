@@ -58,10 +58,10 @@ def test_help_names_every_method_and_region_and_the_true_defaults(capsys):
     assert all(name in text for name in (*METHODS, *REGIONS, *DEFAULT_SIGMA_MM, f"{DEFAULT_METHOD} if not given"))
     # What is left to the method: the wishes by name, the others by what most have.
     settled = {name: method.settle(DiversifyConfig()) for name, method in METHODS.items() if method.closed_form}
-    pools = {name: config.pool for name, config in settled.items() if config.pool is not None}
+    pools = {name: config.sampling.pool for name, config in settled.items() if config.sampling.pool is not None}
     assert all(pools[name] == (1600 if name.endswith("-cover") else 200) for name in pools)
     scales = {"hybrid": 1.1} | {name: 0.65 for name in pools if name.endswith("-dpp")}
-    assert all(config.scale == scales.get(name, 1.0) for name, config in settled.items())
+    assert all(config.sampling.contraction == scales.get(name, 1.0) for name, config in settled.items())
     assert "1600 for cover and 200 for the others" in text
     assert "0.65 for diverse, 1.1 for hybrid and 1 for the others" in text
 

@@ -17,10 +17,10 @@ from helpers import tiny_arrays
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from diverse3d import DEMO_PHOTO, InputError, metrics
+from diverse3d import DEMO_PHOTO, InputError, complete, metrics
 from diverse3d.cli import main
 from diverse3d.diversify import METHODS as ALL_METHODS
-from diverse3d.diversify import DiversifyConfig, believe, complete
+from diverse3d.diversify import DiversifyConfig, choose_posterior
 from diverse3d.experiments import SUITES, Options, Plan, RecordStore, drawn_heads, run
 from diverse3d.experiments import _frontier as frontier
 from diverse3d.experiments import _table2 as table2
@@ -85,10 +85,10 @@ def test_figures_are_the_metrics_of_the_same_runs(options, table):
             seen_key, run_key = jax.random.split(key)
             seen = simulate_mesh(truth, head, region="glasses", setting="realistic", key=seen_key)
             fitted = fit(seen, problem)
-            belief = believe(seen, head, fitted, "realistic")
+            belief = choose_posterior(seen, head, fitted, "realistic")
             made = complete(
                 seen, head=problem, n=10, method="posterior-dpp", key=jax.random.fold_in(run_key, 0), fitted=fitted,
-                belief=belief, config=DiversifyConfig(),
+                posterior=belief, config=DiversifyConfig(),
             )  # fmt: skip
             vertices, visible = np.asarray(made.vertices, np.float64), np.asarray(made.visible)
             values.append({
@@ -140,7 +140,8 @@ def test_files_say_what_was_run(options, table):
     assert stored["plan"]["seeds"] == 1 and stored["plan"]["seed"] == 0 and stored["plan"]["samples"] == 10
     assert stored["plan"]["methods"] == ["map", "posterior", "posterior-dpp"]
     assert (
-        stored["configuration"]["diversify"]["posterior-dpp"]["contraction"] == ALL_METHODS["posterior-dpp"].contraction
+        stored["configuration"]["diversify"]["posterior-dpp"]["sampling"]["contraction"]
+        == ALL_METHODS["posterior-dpp"].contraction
     )
     assert len(stored["hashes"]["head"]) == 64 and {"processor", "jax"} <= set(stored["environment"])
     # Methods without weights are left out, which is said.

@@ -304,14 +304,14 @@ def test_local_models_from_registered_meshes(file, masks, model, rng, tmp_path):
 
     for name, content, match in (
         ("a.ply", binary_ply(np.zeros((5, 3))), "has 5 vertices, the head 104"),
-        ("a.ply", binary_ply(np.zeros((104, 3)))[:900], "cut short: it declares 104 vertices"),
+        ("a.ply", binary_ply(np.zeros((104, 3)))[:900], "too short for the 104 vertices that it declares"),
         (
             "a.ply",
             b"ply\nformat ascii 1.0\nelement vertex 99999999999\nproperty float x\nproperty float y\nproperty float z\nend_header\n0 0 0\n",
-            "three numbers|vertices",
+            "declares more vertices",
         ),
-        ("a.ply", b"plynonsense", "no PLY file"),
-        ("a.obj", b"v 1 2\n", "not three numbers"),
+        ("a.ply", b"plynonsense", "does not start as a PLY file"),
+        ("a.obj", b"v 1 2\n", "a vertex that is no row of numbers"),
         ("a.obj", b"v nan 0 0\n" * 104, "not finite"),
     ):
         folder = tmp_path / "wrong"

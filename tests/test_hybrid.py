@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 
 import meshvae
+from diverse3d import complete
 from diverse3d._errors import InputError
 from diverse3d.cli._options import DiversifyOptions
 from diverse3d.diversify import (
     N_RIGID,
     SAMPLE_TEXT,
     ComponentConfig,
+    ComponentResidual,
     DiversifyConfig,
-    Learned,
-    Task,
-    complete,
+    Given,
+    MaskedModel,
+    MeshResidual,
     get_method,
     head_vertices,
+    hybrid_sampler,
     interpolate,
     krige,
     load_learned,
@@ -29,16 +32,14 @@ from diverse3d.diversify import (
     save_components,
     selected,
 )
-from diverse3d.diversify._complete import holding
+from diverse3d.diversify._choice import best_cover, best_support, hidden_distance, most_diverse
 from diverse3d.diversify._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED
-from diverse3d.diversify._hold import hold_together
-from diverse3d.diversify._hybrid import hybrid_decoder
 from diverse3d.diversify._learned import coefficient_dual
-from diverse3d.diversify._select import best_cover, best_support, hidden_distance, most_diverse
+from diverse3d.diversify._posterior import hold_together
 from diverse3d.fit import fit, isotropic_noise
 from diverse3d.observe import observe_mesh
 
-CONFIG = DiversifyConfig(pool=60, steps=30)
+CONFIG = DiversifyConfig().replace(pool=60, steps=30)
 SIZES = ComponentConfig(hidden=16, latent=4, clusters=6)
 
 
@@ -50,7 +51,7 @@ def task(tiny_head):
     seen = observe_mesh(truth, head=tiny_head, visible=truth[:, 1] > 0.0)
     at = fit(seen, tiny_head)
     noise = isotropic_noise(tiny_head, 1e-3, "exact")
-    return Task(tiny_head, at, posterior(tiny_head, at, noise)), noise, seen
+    return (tiny_head, at, posterior(tiny_head, at, noise)), noise, seen
 
 
 def unknowns_of(head):
@@ -60,8 +61,7 @@ def unknowns_of(head):
 @pytest.fixture(scope="module")
 def components(tiny_head):
     model = make_component_model(tiny_head, unknowns_of(tiny_head), SIZES, key=jax.random.key(2))
-    one = jnp.ones(())
-    return Learned(model, tiny_head.template_m, one, one, jnp.zeros((0, 0)), (0.0, 0.0), "0" * 64)
+    return ComponentResidual("0" * 64, model)
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +71,12 @@ def mesh_model(tiny_head):
     )
     template = np.asarray(tiny_head.template_m, np.float64)
     hierarchy = meshvae.build_hierarchy(template, np.asarray(tiny_head.faces), strides=config.strides)
-    return Learned(
+    return MeshResidual(
         model=meshvae.make_model(config, hierarchy, key=jax.random.key(4)),
         template_m=tiny_head.template_m,
         scale_m=jnp.asarray(0.008),
         residual_scale_m=jnp.asarray(1e-3),
         dual=coefficient_dual(tiny_head),
-        latent_norm=(0.0, 0.0),
         sha256="0" * 64,
     )
 
@@ -86,7 +85,7 @@ def mesh_model(tiny_head):
 def test_a_latent_without_noise_is_the_kriged_mean_with_the_decoded_part(task, kind, request, key):
     (head, at, belief, *_), noise, _ = task
     learned = request.getfixturevalue(kind)
-    decode = hybrid_decoder(Task(head, at, belief, learned))
+    decode = hybrid_sampler(head, at, belief, learned, None)
     z = jax.random.normal(key, learned.model.latent_shape)
     latent = jnp.concatenate([z.reshape(-1), jnp.zeros_like(belief.mean)])
     delta = learned.coefficients(z, decode.condition)
@@ -94,7 +93,7 @@ def test_a_latent_without_noise_is_the_kriged_mean_with_the_decoded_part(task, k
     moved = belief.mean.at[: delta.size].add(delta)
     mean = head_vertices(head, belief.mean)
     expected = krige(head, at, belief, noise, head_vertices(head, moved), held_m=mean)
-    np.testing.assert_allclose(decode(latent), expected, atol=2e-6)
+    np.testing.assert_allclose(decode.decode(latent), expected, atol=2e-6)
 
 
 def test_without_a_decoded_part_samples_are_the_posterior_s(task, components, key):
@@ -104,7 +103,7 @@ def test_without_a_decoded_part_samples_are_the_posterior_s(task, components, ke
         components,
         replace_fn=jnp.zeros_like,
     )
-    decode = hybrid_decoder(Task(head, at, belief, silent))
+    decode = hybrid_sampler(head, at, belief, silent, None)
     noise = jax.random.normal(key, belief.mean.shape)
     latent = jnp.concatenate([jnp.ones(4), noise])
     drawn = belief.mean + decode.condition.share * np.linalg.solve(np.asarray(belief.factor), np.asarray(noise))
@@ -123,8 +122,8 @@ def test_where_a_head_lies_is_not_looked_at(components, task, rng):
 
 def test_contraction_draws_samples_together(task, components, key):
     (head, at, belief, *_), _, _ = task
-    one, half = (hybrid_decoder(Task(head, at, belief, components), c) for c in (1.0, 0.5))
-    latent = one.draw(key=key)
+    one, half = (hybrid_sampler(head, at, belief, components, None, c) for c in (1.0, 0.5))
+    latent = one.draw(1, key=key)[0]
     np.testing.assert_allclose(half.point(latent) - belief.mean, 0.5 * (one.point(latent) - belief.mean), atol=1e-12)
 
 
@@ -139,7 +138,7 @@ def test_cover_lies_nearer_to_a_pool_than_other_choices(task, key):
         return np.sqrt((distance.min(0) ** 2).mean())
 
     cover = jax.jit(lambda pool: best_cover(head, at, pool, 8))(pool)
-    diverse = pool[most_diverse(head, at, pool, 8, CONFIG)]
+    diverse = pool[most_diverse(head, at, pool, 8, CONFIG.kernel)]
     assert closest(cover) < closest(pool[:8]) and closest(cover) < closest(diverse)
 
 
@@ -171,7 +170,12 @@ def test_support_points_stand_for_a_pool_best(task, key):
 
     support = jax.jit(lambda pool: best_support(head, at, pool, 8))(pool)
     drawn = belief.mean[None] + 0.65 * (pool - belief.mean[None])
-    others = (pool[:8], drawn[:8], drawn[most_diverse(head, at, drawn, 8, CONFIG)], best_cover(head, at, pool, 8))
+    others = (
+        pool[:8],
+        drawn[:8],
+        drawn[most_diverse(head, at, drawn, 8, CONFIG.kernel)],
+        best_cover(head, at, pool, 8),
+    )
     assert expected_score(support) < min(map(expected_score, others))
     # One point lies where the sum of distances to the pool is least.
     one = best_support(head, at, pool, 1)
@@ -198,8 +202,12 @@ def test_few_heads_many_times_over_are_still_a_pool(task, key):
         assert distance[:5, 5:].min(0).max() < 0.5 * distance[:5, :5].max()
 
 
-def test_what_the_quality_of_a_latent_depends_on(mesh_model):
-    learned = dataclasses.replace(mesh_model, latent_norm=(2.0, 0.1))
+def test_what_the_quality_of_a_latent_depends_on(tiny_head, mesh_model):
+    config = dataclasses.replace(mesh_model.model.config, kind="masked", objective="evidence")
+    template = np.asarray(tiny_head.template_m, np.float64)
+    hierarchy = meshvae.build_hierarchy(template, np.asarray(tiny_head.faces), strides=config.strides)
+    model = meshvae.make_model(config, hierarchy, key=jax.random.key(4))
+    learned = MaskedModel("0" * 64, model, tiny_head.template_m, jnp.asarray(0.008), (2.0, 0.1))
     assert learned.threshold(3.0) == pytest.approx(2.3**3)
     size = np.prod(learned.model.latent_shape)
     assert learned.threshold(3.0, literal=True) == pytest.approx(3 * size**0.5)
@@ -241,7 +249,7 @@ def test_nothing_visible_cannot_be_encoded(tiny_head, mesh_model, task):
     (_, at, *_), _, seen = task
     blind = dataclasses.replace(at, visible=jnp.zeros_like(at.visible))
     with pytest.raises(InputError, match="Nothing is visible"):
-        complete(seen, head=tiny_head, method="vae", key=jax.random.key(0), fitted=blind, learned=mesh_model)
+        complete(seen, head=tiny_head, method="vae", key=jax.random.key(0), fitted=blind, weights=mesh_model)
 
 
 def test_a_selection_is_chosen_by_wish():
@@ -258,18 +266,31 @@ def test_the_command_s_defaults_are_the_configuration_s():
     """The command line does not load the library to show its help."""
     command, config = DiversifyOptions(), DiversifyConfig()
     for name in ("pool", "contraction", "k", "n_sigma", "refine"):
-        assert getattr(command, name) == getattr(config, name), name
+        part = config.kernel if name in ("k", "n_sigma") else config.sampling
+        assert getattr(command, name) == getattr(part, name), name
 
 
 def test_a_method_settles_what_the_settings_leave_to_it():
     hybrid, diverse, cover = (get_method(name) for name in ("hybrid", "hybrid-dpp", "hybrid-cover"))
     left = DiversifyConfig()
-    assert (hybrid.settle(left).pool, hybrid.settle(left).hold) == (None, 0.0)
-    assert diverse.settle(left).scale < 1.0 < hybrid.settle(left).scale
-    assert cover.settle(left).pool_size(16) > diverse.settle(left).pool_size(16)
-    said = DiversifyConfig(pool=7, hold=0.0, contraction=0.9)
+    assert (hybrid.settle(left).sampling.pool, hybrid.settle(left).sampling.hold) == (None, 0.0)
+    assert diverse.scale(left) < 1.0 < hybrid.scale(left)
+    assert cover.pool_size(left, 16) > diverse.pool_size(left, 16)
+    said = DiversifyConfig().replace(pool=7, hold=0.0, contraction=0.9)
     assert all(method.settle(said) == said for method in (hybrid, diverse, cover))
-    assert cover.settle(said).pool_size(16) == 32
+    assert cover.pool_size(said, 16) == 32
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"pool": 0}, {"k": 0.0}, {"n_sigma": float("nan")}, {"refine": -1}, {"contraction": float("inf")}],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused_wherever_they_are_made(wrong):
+    with pytest.raises(InputError, match="out of range"):
+        DiversifyConfig().replace(**wrong)
+    with pytest.raises(TypeError):
+        DiversifyConfig().replace(nonsense=1)
 
 
 # Samples
@@ -281,7 +302,7 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
     visible = np.asarray(at.visible)
 
     def spread(hold):
-        config = dataclasses.replace(CONFIG, hold=hold)
+        config = CONFIG.replace(hold=hold)
         made = complete(
             seen,
             head=tiny_head,
@@ -291,7 +312,7 @@ def test_samples_are_held_together_where_visible(tiny_head, components, task, ke
             noise=noise,
             config=config,
             fitted=at,
-            learned=components,
+            weights=components,
         )
         off = np.asarray(made.vertices) - np.asarray(made.vertices).mean(0)
         return [np.sqrt((off[:, chosen] ** 2).sum(2).mean()) for chosen in (visible, ~visible)]
@@ -304,10 +325,10 @@ def test_contraction_reaches_every_method_that_draws_around_the_posterior_mean(t
     (_, at, *_), noise, seen = task
 
     def made(method, contraction=None):
-        config, weights = dataclasses.replace(CONFIG, contraction=contraction), get_method(method).weights
+        config, needed = CONFIG.replace(contraction=contraction), get_method(method).weights
         return complete(
             seen, head=tiny_head, n=6, method=method, key=key, noise=noise, config=config, fitted=at,
-            learned=components if weights else None,
+            weights=components if needed else None,
         )  # fmt: skip
 
     for name in ("posterior", "posterior-cover", "hybrid", "hybrid-support"):
@@ -322,11 +343,13 @@ def test_contraction_reaches_every_method_that_draws_around_the_posterior_mean(t
 def test_a_path_is_decoded_as_the_completions_were(tiny_head, components, task, key, monkeypatch):
     (_, at, *_), noise, seen = task
     made = complete(
-        seen, head=tiny_head, n=2, method="hybrid", key=key, noise=noise, config=CONFIG, fitted=at, learned=components
+        seen, head=tiny_head, n=2, method="hybrid", key=key, noise=noise, config=CONFIG, fitted=at, weights=components
     )
-    monkeypatch.setattr("diverse3d.diversify._interpolate.load_learned", lambda *_: components)
+    monkeypatch.setattr("diverse3d.diversify._complete.load_learned", lambda *_: components)
     usual, same, other = (
-        interpolate(made, 0, 1, head=tiny_head, frames=5, plain=True, config=DiversifyConfig(contraction=c)).vertices
+        interpolate(
+            made, 0, 1, head=tiny_head, frames=5, plain=True, config=DiversifyConfig().replace(contraction=c)
+        ).vertices
         for c in (None, 1.1, 0.3)
     )
     np.testing.assert_array_equal(usual, same)
@@ -338,8 +361,8 @@ def test_how_firmly_samples_are_held_is_the_method_s_unless_told(tiny_head, task
     belief = dataclasses.replace(belief, noise="exact")
 
     def held(name, hold=None):
-        config = dataclasses.replace(CONFIG, hold=hold)
-        return holding(seen, tiny_head, at, get_method(name), belief, noise, config)
+        config = CONFIG.replace(hold=hold)
+        return Given(name, config, seen, tiny_head, at, noise=noise, posterior=belief).hold
 
     for name, strength in (("hybrid-dpp", 1.0), ("hybrid-cover", 1.0), ("hybrid-support", 0.5)):
         np.testing.assert_array_equal(held(name).kept, hold_together(tiny_head, at, noise, strength).kept)
@@ -353,7 +376,7 @@ def test_refinement_pushes_samples_apart_where_hidden_alone(tiny_head, component
     hidden = ~np.asarray(at.visible)
 
     def run(refine):
-        config = dataclasses.replace(CONFIG, refine=refine)
+        config = CONFIG.replace(refine=refine)
         made = complete(
             seen,
             head=tiny_head,
@@ -363,7 +386,7 @@ def test_refinement_pushes_samples_apart_where_hidden_alone(tiny_head, component
             noise=noise,
             config=config,
             fitted=at,
-            learned=components,
+            weights=components,
         )
         vertices = np.asarray(made.vertices)
         distance = np.asarray(hidden_distance(at, made.vertices))
@@ -377,13 +400,13 @@ def test_refinement_pushes_samples_apart_where_hidden_alone(tiny_head, component
 @pytest.mark.usefixtures("optax_promotion")
 def test_a_sample_that_left_the_visible_part_is_repaired_and_says_so(tiny_head, task, key):
     (_, at, *_), _, seen = task
-    config = dataclasses.replace(CONFIG, steps=1, start_spread=3.0, visible_tolerance_mm=1.5)
+    config = CONFIG.replace(steps=1, start_spread=3.0, visible_tolerance_mm=1.5)
     made = complete(seen, head=tiny_head, n=4, method="global-dpp", key=key, noise="exact", config=config, fitted=at)
     assert [SAMPLE_TEXT[int(code)] for code in made.results] == [SAMPLE_TEXT[SAMPLE_REPAIRED]] * 4
     off = (np.asarray(made.vertices) - np.asarray(made.held))[:, np.asarray(at.visible)]
     assert 1e3 * np.sqrt((off**2).sum(2).mean(1)).max() < 1.5
     # A tolerance that no correction reaches is reported as it is, with the sample as it was drawn.
-    hopeless = dataclasses.replace(config, visible_tolerance_mm=1e-6)
+    hopeless = config.replace(visible_tolerance_mm=1e-6)
     left = complete(seen, head=tiny_head, n=4, method="global-dpp", key=key, noise="exact", config=hopeless, fitted=at)
     assert set(left.results.tolist()) == {SAMPLE_OFF_VISIBLE}
 

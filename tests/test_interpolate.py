@@ -22,8 +22,8 @@ import diverse3d as d3
 from diverse3d._errors import InputError
 from diverse3d.cli import main
 from diverse3d.diversify import krige, kriging, path, posterior, prior_root
-from diverse3d.diversify._gaussian import expand
 from diverse3d.diversify._interpolate import LARGEST_FRAMES
+from diverse3d.diversify._posterior import expand
 from diverse3d.fit import isotropic_noise
 from diverse3d.head import head_from_arrays
 from diverse3d.show._animation import animated_glb_bytes, gif_bytes, there_and_back
@@ -289,7 +289,7 @@ def again(results):
     seen = d3.observe_mesh(results["head"].with_name("partial.npz"), head=head)
 
     def complete(method):
-        config = d3.DiversifyConfig(steps=10)
+        config = d3.DiversifyConfig().replace(steps=10)
         with jax.numpy_dtype_promotion("standard"):
             return d3.complete(seen, head=head, n=3, method=method, key=jax.random.key(0), config=config)
 

@@ -11,9 +11,19 @@ from helpers import as_float32, rotation_about, tiny_arrays
 from scipy.stats import multivariate_normal
 
 import meshvae
+from diverse3d import complete
 from diverse3d._errors import InputError
 from diverse3d._optimise import CONVERGED
-from diverse3d.diversify import METHODS, SAMPLE_TEXT, DiversifyConfig, Learned, Task, complete, get_method
+from diverse3d.diversify import (
+    METHODS,
+    SAMPLE_TEXT,
+    DiversifyConfig,
+    Given,
+    MaskedModel,
+    MeshResidual,
+    get_method,
+    sample,
+)
 from diverse3d.diversify import posterior as closed_form
 from diverse3d.diversify._completions import SAMPLE_NOT_FINITE, SAMPLE_OFF_VISIBLE, SAMPLE_OK, sample_results
 from diverse3d.fit import (
@@ -34,7 +44,7 @@ from diverse3d.observe import observe_mesh
 
 posterior = eqx.filter_jit(closed_form)
 SHARP = FitConfig(tolerance=1e-9, vertex_sigma_mm=0.003, weights=Weights(smoothness=0.0))
-QUICK = DiversifyConfig(pool=60, steps=40)
+QUICK = DiversifyConfig().replace(pool=60, steps=40)
 
 
 @pytest.fixture(scope="module")
@@ -186,11 +196,10 @@ def test_single_precision_agrees(still_head, seen, rng):
 
 
 def run(name, head, fit, key, n=4, config=QUICK, noise=None, learned=None):
-    method = get_method(name)
     noise = load_noise(head, "realistic") if noise is None else noise
-    belief = posterior(head, fit, noise) if method.closed_form else None
-    task = Task(head, fit, belief, learned)
-    return np.asarray(method.run(task, n, method.settle(config), key=key).vertices_m)
+    seen = observe_mesh(np.asarray(fit.held_m), head=head, visible=np.asarray(fit.visible))
+    given = Given(name, config, seen, head, fit, noise=noise, weights=learned)
+    return np.asarray(sample(given, n, key=key).vertices_m)
 
 
 def test_nothing_visible_gives_the_prior(still_head, key):
@@ -246,15 +255,13 @@ def learned(tiny_head):
             kind=kind, objective=objective, strides=(2, 1, 2), channels=(6, 8), basis=2, latent_channels=3
         )
         hierarchy = meshvae.build_hierarchy(template, faces, strides=config.strides)
-        models[kind] = Learned(
-            model=meshvae.make_model(config, hierarchy, key=jax.random.key(4)),
-            template_m=tiny_head.template_m,
-            scale_m=jnp.asarray(0.008),
-            residual_scale_m=jnp.asarray(1e-3),
-            dual=coefficient_dual(tiny_head),
-            latent_norm=(3.0, 0.3),
-            sha256="0" * 64,
-        )
+        model = meshvae.make_model(config, hierarchy, key=jax.random.key(4))
+        frame = {"model": model, "template_m": tiny_head.template_m, "scale_m": jnp.asarray(0.008), "sha256": "0" * 64}
+        if kind == "masked":
+            models[kind] = MaskedModel(**frame, latent_norm=(3.0, 0.3))
+        else:
+            dual = coefficient_dual(tiny_head)
+            models[kind] = MeshResidual(**frame, residual_scale_m=jnp.asarray(1e-3), dual=dual)
     return models
 
 
@@ -274,7 +281,7 @@ def test_every_method(tiny_head, observation, fits, learned, key, name):
             noise="realistic",
             config=QUICK,
             fitted=fitted,
-            learned=learned.get(METHODS[name].weights),
+            weights=learned.get(METHODS[name].weights),
         )
 
     got, again = go(key), go(key)
@@ -302,12 +309,12 @@ def test_more_latents_than_are_decoded_at_a_time(tiny_head, observation, fits, l
 
     def go():
         return complete(
-            observation, head=tiny_head, n=5, method="vae-dpp", key=key, config=dataclasses.replace(QUICK, steps=3),
-            fitted=at, learned=learned["masked"],
+            observation, head=tiny_head, n=5, method="vae-dpp", key=key, config=QUICK.replace(steps=3),
+            fitted=at, weights=learned["masked"],
         ).vertices  # fmt: skip
 
     at_once = go()
-    monkeypatch.setattr("diverse3d.diversify._vae.CHUNK", 2)
+    monkeypatch.setattr("diverse3d.diversify._algorithm2.CHUNK", 2)
     jax.clear_caches()
     eqx.clear_caches()
     np.testing.assert_allclose(go(), at_once, atol=1e-9)
@@ -336,7 +343,7 @@ def test_selection_is_more_diverse_than_independent_samples(tiny_head, fits, key
     head, at = fits("posterior")
     hidden = ~np.asarray(at.visible)
     plain = [asd(run("posterior", head, at, k), hidden) for k in jax.random.split(key, 8)]
-    chosen = asd(run("posterior-dpp", head, at, key, config=dataclasses.replace(QUICK, contraction=1.0)), hidden)
+    chosen = asd(run("posterior-dpp", head, at, key, config=QUICK.replace(contraction=1.0)), hidden)
     assert chosen > np.mean(plain)
     # Contraction pulls the pool towards its mean.
     assert asd(run("posterior-dpp", head, at, key), hidden) < chosen
@@ -346,7 +353,7 @@ def test_selection_is_more_diverse_than_independent_samples(tiny_head, fits, key
 def test_diversity_loss_spreads_what_is_hidden(tiny_head, fits, key):
     head, at = fits("global-dpp")
     hidden = ~np.asarray(at.visible)
-    without = dataclasses.replace(QUICK, dpp_weight=0.0)
+    without = QUICK.replace(dpp_weight=0.0)
     assert asd(run("global-dpp", head, at, key), hidden) > asd(run("global-dpp", head, at, key, config=without), hidden)
 
 

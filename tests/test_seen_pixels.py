@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from helpers import as_float32, check_derivatives, rotation_about
 
+from diverse3d import complete
 from diverse3d._optimise import CONVERGED
-from diverse3d.diversify import METHODS, DiversifyConfig, complete
+from diverse3d.diversify import METHODS, DiversifyConfig
 from diverse3d.diversify._algorithm2 import algorithm2_loss
 from diverse3d.fit import FitReport, PhotoFit, canonical, crop_face, prepare, render_face, seen_pixels
 from diverse3d.fit._crop import CROP_PX, blurred
@@ -91,7 +92,16 @@ def moved(at, rng, n=3):
 
 def loss_of(at, points, pixels, config):
     z = jnp.zeros((len(points), 4))
-    return algorithm2_loss(points, z, held_m=at.held_m, visible=at.visible, threshold=1.0, config=config, pixels=pixels)
+    return algorithm2_loss(
+        points,
+        z,
+        held_m=at.held_m,
+        visible=at.visible,
+        threshold=1.0,
+        config=config.algorithm2,
+        kernel_config=config.kernel,
+        pixels=pixels,
+    )
 
 
 def test_a_head_equal_to_the_fit_has_the_fit_s_residual(problem, at, unknowns, shown):
@@ -125,7 +135,7 @@ def test_gradients_of_n_heads_equal_finite_differences(problem, at, shown, rng):
     x, y = np.meshgrid(np.arange(CROP_PX) / CROP_PX, np.arange(CROP_PX) / CROP_PX)
     smooth = jnp.asarray(np.stack([0.3 + 0.4 * x, 0.2 + 0.5 * y, 0.6 - 0.3 * x * y], 2))  # no kinks between pixels
     pixels = eqx.tree_at(lambda p: p.picture, pixels, pixels.picture._replace(tone=smooth))
-    config = DiversifyConfig(visible_weight=0.0, dpp_weight=0.0)
+    config = DiversifyConfig().replace(visible_weight=0.0, dpp_weight=0.0)
 
     def loss(z):
         shapes = jax.vmap(lambda row: canonical(problem.head, dataclasses.replace(at.unknowns, z=row)))(z)
@@ -157,7 +167,7 @@ def test_a_photo_that_shows_nothing_says_nothing(problem, at, shown, rng):
 
 
 def test_no_weight_or_no_pixels_leave_the_loss_as_it_was(problem, at, shown, rng):
-    points, config = moved(at, rng), DiversifyConfig(photometric_weight=0.0)
+    points, config = moved(at, rng), DiversifyConfig().replace(photometric_weight=0.0)
     pixels = seen_pixels(shown, problem.pixels, at)
     without = loss_of(at, points, None, DiversifyConfig())
     assert (
@@ -176,7 +186,9 @@ def test_pixels_hold_completions_of_photos_alone(problem, at, shown, key):
     mesh = observe_mesh(np.asarray(at.vertices_m), head=problem.head)
 
     def made(seen, weight, method="global-dpp"):
-        config = DiversifyConfig(steps=40, visible_weight=10.0, photometric_weight=weight, visible_tolerance_mm=1e3)
+        config = DiversifyConfig().replace(
+            steps=40, visible_weight=10.0, photometric_weight=weight, visible_tolerance_mm=1e3
+        )
         result = complete(seen, head=problem, n=3, method=method, key=key, config=config, fitted=at)
         return np.asarray(result.vertices), float(jnp.mean(jax.vmap(pixels)(result.vertices @ at.turn)))
 
@@ -185,7 +197,7 @@ def test_pixels_hold_completions_of_photos_alone(problem, at, shown, key):
     assert term < 0.8 * loose
     np.testing.assert_array_equal(made(mesh, 500.0)[0], free)
     np.testing.assert_array_equal(made(mesh, 0.0)[0], free)
-    assert [name for name, method in METHODS.items() if method.pixels] == [
+    assert [name for name, method in METHODS.items() if method.choice == "algorithm2"] == [
         "global-dpp", "global-local-dpp", "vae-dpp", "vae-dpp-kriging",
     ]  # fmt: skip
 

@@ -239,7 +239,7 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + 0.5))
     visible = truth[:, 1] > -0.02
     seen = observe_mesh(truth, head=tiny_head, visible=visible)
-    config = DiversifyConfig(contraction=0.9)
+    config = DiversifyConfig().replace(contraction=0.9)
     result = complete(seen, head=tiny_head, n=26, method="posterior", key=key, noise="exact", config=config)
     assert result.vertices.shape == (26, tiny_head.n_vertices, 3)
     numbers = result.metrics(truth)
@@ -248,7 +248,7 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
     assert result.save(tmp_path / "out") == tmp_path / "out"
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert record["seed"] == 20240229
-    assert record["configuration"]["diversify"]["contraction"] == 0.9
+    assert record["configuration"]["diversify"]["sampling"]["contraction"] == 0.9
     assert record["head"] == {"name": "tiny", "sha256": None}
     assert {"prepare", "fit", "complete", "draw", "write", "compile"} == set(record["seconds"])
     with np.load(tmp_path / "out" / "input.npz", allow_pickle=False) as given:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from diverse3d.diversify import complete
+from diverse3d import complete
 from diverse3d.fit import prepare
 from diverse3d.head import load_head
 from diverse3d.head.population import split

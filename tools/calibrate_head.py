@@ -30,9 +30,9 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
+from diverse3d.files import read_safetensors
 from diverse3d.fit import kabsch
 from diverse3d.head import Residual, anchor_weights
 from diverse3d.head.makehuman import (
@@ -112,7 +112,7 @@ def find_places(people: Path, mesh: HeadMesh, morphs: Morphs) -> Places:
         with np.load(people / f"{name}_on_head.npz") as file:
             covered &= file["covered"]
     covered &= covered[mesh.mirror]
-    head = load_file(ASSETS / "head.safetensors")
+    head = read_safetensors(ASSETS / "head.safetensors").arrays
     face, nose = np.zeros((2, len(mean)), bool)
     face[head["region/face/vertices"]] = True
     nose[head["region/nose/vertices"]] = True

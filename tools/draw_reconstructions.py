@@ -29,9 +29,7 @@ def main() -> None:
     head = load_head()
     learned, faces = load_learned(head, "masked", options.weights), np.asarray(head.faces)
     heads = np.asarray(split("test", len(REGIONS)).vertices)
-    run = jax.jit(lambda truth, visible: learned.vertices(
-        learned.masked.decode(learned.masked.encode(learned.offsets(truth), visible).mean)
-    ))  # fmt: skip
+    run = jax.jit(lambda truth, visible: learned.decode(learned.encode(truth, visible).mean))
     rows = []
     for number, (truth, region) in enumerate(zip(heads, REGIONS, strict=True)):
         visible = ~occluded_vertices(truth.astype(np.float64), head, region, key=jax.random.key(number))

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from diverse3d.embed import Shown, Surface, find_landmarks
+from diverse3d.files import read_safetensors
 from diverse3d.head.makehuman import MOUTH
 from diverse3d.head.population import load_population, split
 
@@ -23,7 +23,7 @@ TONES = np.array([1.0, 0.85, 0.65, 0.48])  # of the skin, so that no one complex
 
 def load_mesh(path: Path) -> Surface:
     """Read the head file, and mark skin and lips."""
-    table = load_file(path)
+    table = read_safetensors(path).arrays
     template, faces = table["template"].astype(np.float64), table["faces"]
     hidden = np.ones(len(template), bool)  # eyeballs, ears, neck and scalp carry no points
     hidden[table["region/face/vertices"]] = False

@@ -8,9 +8,11 @@ import argparse
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from diverse3d.embed import Shown, drawn_heads, find_landmarks, surface_of
+from diverse3d.files import read_safetensors
 from diverse3d.head import load_head, triangles_sha256, view_centre
 
 from .embed_landmarks import TABLE, TONES, rows
@@ -25,11 +27,8 @@ def main() -> None:
     parser.add_argument("head", type=Path, help="head file with 68 landmarks, regions and colours")
     parser.add_argument("--heads", type=int, default=8)
     options = parser.parse_args()
-    from safetensors import safe_open
-
-    with safe_open(options.head, "np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        names = (file.metadata() or {}).get("expression_names", "").split(", ")
+    arrays, texts, _ = read_safetensors(options.head)
+    names = texts.get("expression_names", "").split(", ")
     opening = None
     if OPENING[options.name] is not None:
         word, amount = OPENING[options.name]
@@ -42,7 +41,7 @@ def main() -> None:
         bright = (mesh.colours.max(axis=1) > 225)[:, None]
         colours = np.where(bright, mesh.colours, mesh.colours * TONES[i % len(TONES)]).astype(np.uint8)
         shown.append(Shown(vertices, colours, opening))
-    points = np.asarray(load_head(options.head).landmarks68(arrays["template"]))
+    points = np.asarray(load_head(options.head).landmarks68(jnp.asarray(arrays["template"])))
     found = find_landmarks(mesh, shown, centre_m=view_centre(points), progress=lambda text: print(text, flush=True))
     dense = [[int(i), *row] for i, row in zip(found.points, rows(found.corners, found.weights), strict=True)]
     text = ",\n".join(json.dumps(row) for row in dense), ",\n".join(json.dumps(row) for row in rows(*found.ibug68))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from diverse3d.diversify import head_vertices, posterior
+from diverse3d.files import read_safetensors, write_safetensors
 from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, kabsch, learn_noise, noise_arrays, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
@@ -127,7 +127,7 @@ def main() -> None:
     problem = prepare(head)
     truths = np.asarray(split("validation", options.heads).vertices, np.float64)
     approximations = best_approximation(head, truths)
-    arrays = load_file(options.out) if options.out.is_file() else {}
+    arrays = read_safetensors(options.out).arrays if options.out.is_file() else {}
     arrays = {name: array for name, array in arrays.items() if name.startswith(head.sha256)}
     for name in options.settings:
         error = ERRORS[name](problem, truths, approximations)
@@ -137,7 +137,7 @@ def main() -> None:
         size = 1e3 * np.sqrt((error**2).sum(2).mean())
         left = 1e3 * float(np.sqrt(3 * np.mean(np.asarray(noise.sigma_m) ** 2)))
         print(f"{name}: {size:.3f} mm RMS a vertex, of which {left:.3f} mm independent beside {RANKS[name]} patterns")
-    save_file(arrays, options.out)
+    write_safetensors(options.out, arrays, {})
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors.numpy import load_file
 
+from diverse3d.files import read_safetensors
 from diverse3d.head.population import split
 from diverse3d.surface._picture import View, render
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "heads.png")
     parser.add_argument("--start", type=int, default=0, help="first head of the split")
     options = parser.parse_args()
-    table = load_file(ROOT / "diverse3d" / "assets" / "head.safetensors")
+    table = read_safetensors(ROOT / "diverse3d" / "assets" / "head.safetensors").arrays
     heads = np.asarray(split("test", 16, start=options.start).vertices, np.float64)
     eyes = np.concatenate([table[f"region/{side}_eyeball/vertices"] for side in ("left", "right")])
     tiles = []

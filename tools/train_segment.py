@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.progress import track
-from safetensors.numpy import save_file
 
 from diverse3d import InputError
+from diverse3d.files import write_safetensors
 from diverse3d.fit import FitConfig, FitProblem, cut, prepare
 from diverse3d.head import load_head
 from diverse3d.observe import observe_photo
@@ -131,7 +131,8 @@ def main() -> None:
         "seed": str(arguments.seed),
         "limits": "never saw a real photo; teeth and wrinkles may pass for something in front",
     }
-    save_file(segmenter_arrays(first, "first") | segmenter_arrays(second, "again"), arguments.out, card)
+    weights = segmenter_arrays(first, "first") | segmenter_arrays(second, "again")
+    write_safetensors(arguments.out, weights, card)
 
 
 if __name__ == "__main__":

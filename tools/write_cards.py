@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import meshvae
-from diverse3d.diversify import load_learned, save_components
+from diverse3d.diversify import ComponentResidual, load_learned, save_components
 from diverse3d.diversify._components import load_components
 from diverse3d.head import load_head
 from diverse3d.head.population import split
@@ -37,16 +37,19 @@ def main() -> None:
     parser.add_argument("--machine", default="2 CPU cores")
     options = parser.parse_args()
     head = load_head()
-    learned = load_learned(head, options.kind, options.weights)
     heads = np.asarray(split("test", HEADS[options.kind]).vertices)
     notes = {"hours": options.hours, "machine": options.machine, "limits": LIMITS[options.kind]}
     if options.kind == "masked":
         trained = meshvae.load_model(options.weights)
-        card = {**trained.card, **notes, "test": masked_figures(learned, head, heads)}
+        card = {
+            **trained.card,
+            **notes,
+            "test": masked_figures(load_learned(head, "masked", options.weights), head, heads),
+        }
         meshvae.save_model(dataclasses.replace(trained, card=card), options.out)
     else:
-        model, card, _ = load_components(head, options.weights)
-        card = {**card, **notes, "test": component_figures(learned, head, heads)}
+        model, card, digest = load_components(head, options.weights)
+        card = {**card, **notes, "test": component_figures(ComponentResidual(digest, model), head, heads)}
         save_components(model, options.out, card=card)
     print(json.dumps(card, indent=1))
 

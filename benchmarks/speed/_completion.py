@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from diverse3d.diversify import METHODS, DiversifyConfig, Task, complete, posterior
+from diverse3d import complete
+from diverse3d.diversify import DiversifyConfig, Given, posterior, sample
 from diverse3d.fit import Fit, FitProblem, NoiseModel, fit, isotropic_noise, prepare
 from diverse3d.head import load_head
 from diverse3d.head.population import split
@@ -38,28 +39,26 @@ def cases() -> Iterator[tuple[str, Contestants]]:
 
 
 def _algorithm_2() -> Contestants:
-    _, problem, fitted = subject()
+    seen, problem, fitted = subject()
     head, key = problem.head, jax.random.key(1)
 
     def ours(steps: int = STEPS) -> np.ndarray:
-        config = DiversifyConfig(steps=steps)
-        samples = METHODS["global-dpp"].run(Task(head, fitted, None), SAMPLES, config, key=key)
-        return np.asarray(samples.latents)
+        config = DiversifyConfig().replace(steps=steps)
+        return np.asarray(sample(Given("global-dpp", config, seen, head, fitted), SAMPLES, key=key).latents)
 
     config = DiversifyConfig()
-    start = np.asarray(
-        fitted.unknowns.z[None] + config.start_spread * jax.random.normal(key, (SAMPLES, head.n_components), head.dtype)
-    )
+    drawn = jax.random.normal(key, (SAMPLES, head.n_components), head.dtype)
+    start = np.asarray(fitted.unknowns.z[None] + config.algorithm2.start_spread * drawn)
     torch_problem = Problem(head, fitted, config)
 
     def theirs(loss: Loss, steps: int = STEPS) -> list[np.ndarray]:
-        return adam_path(loss, start, steps, config.learning_rate)
+        return adam_path(loss, start, steps, config.algorithm2.learning_rate)
 
     # Ours returns the best point seen: it must lie on PyTorch's path.
     for loss in (torch_problem.usual_loss, torch_problem.matched_loss):
         path = theirs(loss, 3)
         nearest = min(float(np.abs(ours(3) - point).max()) for point in path[1:])
-        assert nearest < 1e-2 * config.learning_rate, f"PyTorch went elsewhere ({nearest})"
+        assert nearest < 1e-2 * config.algorithm2.learning_rate, f"PyTorch went elsewhere ({nearest})"
     return {
         "ours": ours,
         "usual": lambda: theirs(torch_problem.usual_loss),

@@ -22,7 +22,7 @@ class Algorithm2:
     def __init__(self, fitted: Fit, threshold: float, config: DiversifyConfig) -> None:
         self.target = tensor(fitted.held_m)
         self.visible = torch.from_numpy(np.array(fitted.visible))
-        self.threshold, self.config = threshold, config
+        self.threshold, self.config, self.k = threshold, config.algorithm2, config.kernel.k
 
     def usual(self, vertices: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Of heads [N,V,3]: indexed vertices, all pairwise differences written out, an inverse."""
@@ -59,11 +59,11 @@ class Algorithm2:
         # numpy's median of an even count is the mean of the middle two; torch's own takes the lower.
         median = torch.quantile(upper, 0.5)
         quality = torch.exp(-torch.clamp((z**2).sum(1) - self.threshold, min=0))
-        return quality[:, None] * torch.exp(-self.config.k / median * distance) * quality[None]
+        return quality[:, None] * torch.exp(-self.k / median * distance) * quality[None]
 
 
 class Problem:
-    """A linear head held to visible vertices: what `run_coefficient_dpp` works on, as tensors."""
+    """A linear head held to visible vertices: what 'global-dpp' works on, as tensors."""
 
     def __init__(self, head: HeadModel, fitted: Fit, config: DiversifyConfig) -> None:
         count = head.n_vertices
@@ -72,7 +72,7 @@ class Problem:
         self.template = tensor(head.template_m)
         self.base = (self.template + (tensor(head.prior_mean) @ self.matrix).view(-1, 3)).reshape(-1)
         self.prior_mean = tensor(head.prior_mean)
-        threshold = quality_threshold(head.n_components, config.n_sigma, literal=config.literal_quality)
+        threshold = quality_threshold(head.n_components, config.kernel.n_sigma, literal=config.kernel.literal_quality)
         self.loss = Algorithm2(fitted, threshold, config)
 
     def usual_loss(self, z: torch.Tensor) -> torch.Tensor:

@@ -10,15 +10,13 @@ import numpy as np
 import optax
 import torch
 
-from diverse3d.diversify import DiversifyConfig, Task, load_learned
-from diverse3d.diversify._algorithm2 import optimiser
-from diverse3d.diversify._vae import VaeDecoder, vae_dpp_loss
+from diverse3d.diversify import Algorithm2, DiversifyConfig, VaeSampler, load_learned
 from meshvae import PRESETS
 
 from ._completion import SAMPLES, subject
 from ._meshvae import FORMS, untrained
 from ._timing import Contestants
-from ._torch_completion import Algorithm2
+from ._torch_completion import Algorithm2 as TorchAlgorithm2
 from ._torch_head import tensor
 from ._torch_meshvae import TorchVAE
 
@@ -31,35 +29,37 @@ def cases() -> Iterator[tuple[str, Contestants]]:
     """
     _, problem, fitted = subject()
     shipped = load_learned(problem.head, "masked")
-    assert shipped.masked.config == PRESETS["small"], "the row is named after another model"
-    full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))  # tables 3 and 4 of papers/004
+    assert shipped.model.config == PRESETS["small"], "the row is named after another model"
+    # Tables 3 and 4 of Dey and Boddeti, 2022.
+    full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))
     for size, learned in (("small", shipped), ("full", full)):
-        task = Task(problem.head, fitted, None, learned)
-        start = VaeDecoder(task).draws(SAMPLES, key=jax.random.key(1))
+        sampler = VaeSampler(problem.head, fitted, learned)
+        start = sampler.draw(SAMPLES, key=jax.random.key(1))
         name = f"mesh VAE/iteration of vae-dpp, {size}, {SAMPLES} samples"
-        yield name, iteration(task, DiversifyConfig(), start)
-        anew = iteration(task, DiversifyConfig(), start, ready=False)
+        yield name, iteration(sampler, DiversifyConfig(), start)
+        anew = iteration(sampler, DiversifyConfig(), start, ready=False)
         yield f"{name}, edges' weights made anew", {form: anew[form] for form in ("ours", "usual")}
 
 
 @eqx.filter_jit
-def _iterate(task: Task, config: DiversifyConfig, z: jax.Array, state: optax.OptState) -> tuple[Any, ...]:
-    loss, gradient = jax.value_and_grad(vae_dpp_loss(task, config))(z)
-    update, state = optimiser(config).update(gradient, state, z)
+def _iterate(sampler: VaeSampler, method: Algorithm2, z: jax.Array, state: optax.OptState) -> tuple[Any, ...]:
+    loss, gradient = jax.value_and_grad(lambda z: method.loss(sampler, z))(z)
+    update, state = method.optimiser.update(gradient, state, z)
     return loss, gradient, optax.apply_updates(z, update), state
 
 
-def iteration(task: Task, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> Contestants:
+def iteration(sampler: VaeSampler, config: DiversifyConfig, start: jax.Array, *, ready: bool = True) -> Contestants:
     """Loss, its gradient by the latents, and Adam's step; `ready`: PyTorch's usual form has made its weights before.
 
     Ours begins at `start` every time, PyTorch goes on from where it is: the work is the same.
     """
-    state = optimiser(config).init(start)
-    forms: Contestants = {"ours": lambda: jax.block_until_ready(_iterate(task, config, start, state)[:3])}
-    forms |= {form: _theirs(form, task, config, start, ready) for form in FORMS}
+    method = Algorithm2(len(start), config.algorithm2, config.kernel)
+    state = method.optimiser.init(start)
+    forms: Contestants = {"ours": lambda: jax.block_until_ready(_iterate(sampler, method, start, state)[:3])}
+    forms |= {form: _theirs(form, sampler, config, start, ready) for form in FORMS}
     _check(
         {form: [np.asarray(part) for part in jax.tree.leaves(call())] for form, call in forms.items()},
-        config.learning_rate,
+        config.algorithm2.learning_rate,
     )
     return forms
 
@@ -77,18 +77,19 @@ def _check(first: dict[str, list[np.ndarray]], rate: float) -> None:
         np.testing.assert_allclose(there[steep], reached[steep], rtol=0, atol=1e-2 * rate, err_msg=f"PyTorch, {form}")
 
 
-def _theirs(form: str, task: Task, config: DiversifyConfig, start: jax.Array, ready: bool) -> Callable[[], object]:
-    learned = task.learned
-    assert learned is not None
-    network = TorchVAE(learned.masked, FORMS[form]).freeze(ready=ready)
+def _theirs(
+    form: str, sampler: VaeSampler, config: DiversifyConfig, start: jax.Array, ready: bool
+) -> Callable[[], object]:
+    learned = sampler.model
+    network = TorchVAE(learned.model, FORMS[form]).freeze(ready=ready)
     template, scale = tensor(learned.template_m), float(learned.scale_m)
-    algorithm = Algorithm2(task.fit, learned.threshold(config.n_sigma, literal=config.literal_quality), config)
+    algorithm = TorchAlgorithm2(sampler.fit, sampler.threshold(config.kernel), config)
     z = tensor(start).requires_grad_()
-    adam = torch.optim.Adam([z], lr=config.learning_rate)
+    adam = torch.optim.Adam([z], lr=config.algorithm2.learning_rate)
 
     def call() -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         adam.zero_grad()
-        vertices = torch.add(template, network.decode(z.view(-1, *learned.masked.latent_shape)), alpha=scale)
+        vertices = torch.add(template, network.decode(z.view(-1, *learned.model.latent_shape)), alpha=scale)
         loss = algorithm.usual(vertices, z) if form == "usual" else algorithm.matched(vertices.flatten(1), z)
         loss.backward()
         adam.step()

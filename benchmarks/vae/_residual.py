@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from diverse3d import metrics
-from diverse3d.diversify import Learned, believe, complete
+from diverse3d import complete, metrics
+from diverse3d.diversify import Learned, choose_posterior
 from diverse3d.fit import fit, prepare
 from diverse3d.head import HeadModel
 from diverse3d.metrics import bootstrap_paired
@@ -49,7 +49,7 @@ def scores(rows: Mapping[str, Learned], head: HeadModel, truths_m: np.ndarray, c
             for setting in SETTINGS:
                 seen = simulate_mesh(truth, problem.head, region=occluder, setting=setting, key=seen_key)
                 fitted = fit(seen, problem)
-                belief = believe(seen, problem.head, fitted, setting)
+                posterior = choose_posterior(seen, problem.head, fitted, setting)
                 for row, learned in ((CLOSED_FORM, None), *rows.items()):
                     result = complete(
                         seen,
@@ -58,8 +58,8 @@ def scores(rows: Mapping[str, Learned], head: HeadModel, truths_m: np.ndarray, c
                         method="posterior" if learned is None else "hybrid",
                         key=run_key,
                         fitted=fitted,
-                        belief=belief,
-                        learned=learned,
+                        posterior=posterior,
+                        weights=learned,
                     )
                     drawn, hidden = np.asarray(result.vertices, np.float64), ~np.asarray(result.visible)
                     found.append(Score(row, occluder, setting, index, metrics.energy_score(drawn, truth, hidden)))

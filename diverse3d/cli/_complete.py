@@ -17,9 +17,8 @@ class Complete(DiversifyOptions, FitOptions):
     def run(self) -> int:
         """Fit, complete, write."""
         from .. import _api, show
-        from ..diversify import check_weights, default_method, get_method, selected
-        from ..diversify._complete import check_count
-        from ..fit import check_noise
+        from .._methods import get_method, selected
+        from ..diversify import check, default_method
         from ..head import load_head
 
         self.check(self.weights)
@@ -32,12 +31,8 @@ class Complete(DiversifyOptions, FitOptions):
             with stages("head"):
                 head = load_head(self.head, residual=self.residual)
             name = selected(self.method or default_method(head), self.select)
-            method = get_method(name)
-            check_count(self.n, method.head(head), method, config)
-            if method.weights is not None:
-                check_weights(head, method.weights, self.weights)
-            if self.noise is not None:
-                check_noise(self.noise)
+            own = get_method(name).head(head)
+            check(name, own, self.n, config, noise=self.noise, weights=self.weights)
             with stages("observe"):
                 seen = self.observe(head)
             result = _api.complete(

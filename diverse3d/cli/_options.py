@@ -13,7 +13,7 @@ from .._errors import InputError
 if TYPE_CHECKING:
     import jax
 
-    from ..diversify import DiversifyConfig
+    from .._methods import DiversifyConfig
     from ..fit import FitConfig
     from ..head import HeadModel
     from ..observe import Observation
@@ -160,27 +160,15 @@ class DiversifyOptions:
 
     def config(self) -> "DiversifyConfig":
         """Settings of stage 2; raises `InputError` for values out of range."""
-        from ..diversify import DiversifyConfig
+        from .._methods import DiversifyConfig
 
         if self.n < 1:
             raise InputError(f"{self.n} completions were asked for; ask for at least 1.")
-        for name, value, sound in (
-            ("--pool", self.pool, self.pool is None or self.pool >= 1),
-            ("--contraction", self.contraction, self.contraction is None or 0 < self.contraction < float("inf")),
-            ("--k", self.k, 0 < self.k < float("inf")),
-            ("--n-sigma", self.n_sigma, 0 <= self.n_sigma < float("inf")),
-        ):
-            if not sound:
-                raise InputError(f"{name} {value} is out of range; give a positive number.")
-        if self.refine < 0:
-            raise InputError(f"--refine {self.refine} is out of range; give 0 or more steps.")
-        return DiversifyConfig(
-            k=self.k,
-            n_sigma=self.n_sigma,
-            pool=self.pool,
-            contraction=self.contraction,
-            refine=self.refine,
-        )
+        names = ("k", "n_sigma", "pool", "contraction", "refine")
+        try:
+            return DiversifyConfig().replace(**{name: getattr(self, name) for name in names})
+        except InputError as error:  # it begins with the setting's name
+            raise InputError(f"--{str(error).replace('_', '-', 1)}") from error
 
 
 def seed_key(seed: int) -> "jax.Array":

@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .._errors import InputError
-from ..files import Limits, read_bytes, read_npy, read_npz
-from ..files._mesh_file import lines_of
+from ..files import UNITS_M, Limits, lines_of, read_bytes, read_npy, read_npz
 from ..head import HeadModel
 from ..observe._mesh import mesh_unit, read_mesh
 from ._stored import read_completions
 
 _SUFFIXES = (".ply", ".obj", ".npz")
-_UNITS = {1.0: "metres", 0.1: "decimetres", 0.01: "centimetres", 0.001: "millimetres"}
+_UNITS = {metres: name for name, metres in UNITS_M.items()}
 
 _LONG_EDGES = 3.0
 """Times the head's own mean edge length: vertices in another order make edges that run all over the head."""

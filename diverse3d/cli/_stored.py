@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,11 @@ from .. import _api
 from .._errors import InputError
 from ..diversify import SAMPLE_TEXT, DiversifyConfig, get_method
 from ..files import one_line, read_json, read_npz
-from ..fit import FitConfig, Weights, prepare
+from ..fit import FitConfig, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head, residual_of
 from ..observe import Observation, observe_mesh, observe_photo
 from ..show import RECORD_NAME, Run, Stages
-
-Settings = TypeVar("Settings", FitConfig, DiversifyConfig, Weights)
 
 _SAME_FIT_MM = 1.0
 """How far a fit may lie from the stored one; machines differ by far less, inputs by far more."""
@@ -33,7 +31,6 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
     record = read_json(path)
     try:
         settings, head = _table(record["configuration"]), _table(record["head"])
-        fit = _table(settings["fit"])
         run = Run(
             head_name=_as(str, head["name"]),
             head_sha256=_as(str, head["sha256"] or ""),
@@ -42,7 +39,7 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
             n=_as(int, settings["n"]),
             method=_as(str, settings["method"]),
             noise=None if settings["noise"] is None else _as(str, settings["noise"]),
-            fit=_settings(FitConfig(weights=_settings(Weights(), fit.pop("weights"))), fit),
+            fit=_settings(FitConfig(), settings["fit"]),
             diversify=_settings(DiversifyConfig(), settings["diversify"]),
         )
         if not 1 <= len(run.key_data) <= 8 or max(run.key_data) >= 1 << 32:
@@ -55,10 +52,20 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Run]:
     return record, run
 
 
-def _settings(default: Settings, values: Any) -> Settings:
+def _settings(default: Any, values: Any) -> Any:
     """Settings with the record's values, each of its field's type; raises `ValueError` for any other."""
-    known = {field.name: field.type for field in dataclasses.fields(default)}
-    return dataclasses.replace(default, **{name: _as(known[name], value) for name, value in _table(values).items()})
+    table, read = _table(values), {}
+    for field in dataclasses.fields(default):
+        part = getattr(default, field.name)
+        if dataclasses.is_dataclass(part):
+            # Records of earlier versions hold the settings of parts beside the others.
+            own = {inner.name: table.pop(inner.name) for inner in dataclasses.fields(part) if inner.name in table}
+            read[field.name] = _settings(part, own | _table(table.pop(field.name, {})))
+        elif field.name in table:
+            read[field.name] = _as(field.type, table.pop(field.name))
+    if table:
+        raise KeyError(*table)
+    return dataclasses.replace(default, **read)
 
 
 def _table(value: Any) -> dict[str, Any]:

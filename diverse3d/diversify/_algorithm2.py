@@ -1,13 +1,132 @@
-"""Algorithm 2's loss and optimiser, whatever the N samples are parametrised by (papers/004 §1.1, §2.1)."""
+"""The published method: N latents optimised together from around the fit (Dey and Boddeti, 2022, Algorithm 2), over
+the latents of a masked VAE or the coefficients of a linear head."""
 
+import abc
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..fit import SeenPixels
-from ._config import DiversifyConfig
-from .dpp import dpp_loss, kernel, pairwise_distance, quality
+from .._methods import Algorithm2Config, KernelConfig
+from .._optimise import descend
+from ..fit import SeenPixels, canonical
+from ._choice import Choice
+from ._learned import MaskedModel
+from ._samplers import Sampler, Samples
+from .dpp import dpp_loss, kernel, pairwise_distance, quality, quality_threshold
+
+CHUNK = 32
+"""Samples decoded at a time: what bounds the memory of a step."""
+
+
+class LatentSampler(Sampler):
+    """A sampler that starts from the fit alone, of whose latents the likely ones are known."""
+
+    @abc.abstractmethod
+    def threshold(self, config: KernelConfig) -> float:
+        """‖z‖² from which the quality of a latent falls."""
+
+
+class VaeSampler(LatentSampler):
+    """Samples of q(z | visible part): the fitted mesh with its hidden vertices zeroed goes through the encoder."""
+
+    model: MaskedModel
+    """The masked VAE."""
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers in a latent."""
+        return self.model.latent_size
+
+    def draw(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "N L"]:
+        """Samples of the encoder."""
+        latent = self.model.encode(self.fit.held_m, self.fit.visible)
+        return jax.vmap(lambda one: latent.sample(key=one).reshape(-1))(jax.random.split(key, count))
+
+    def decode(self, latent: Float[Array, " L"]) -> Float[Array, "V 3"]:
+        """Vertices in metres, in the fit's head frame."""
+        return self.model.decode(latent.reshape(self.model.model.latent_shape))
+
+    def heads(self, latents: Float[Array, "N L"]) -> Float[Array, "N V 3"]:
+        """Vertices in metres; a gradient through many is computed piece by piece."""
+        if latents.shape[0] <= CHUNK:
+            return jax.vmap(self.decode)(latents)
+        # A function of its own: jax.checkpoint hashes what it is given, and a module of traced arrays has no hash.
+        return jax.lax.map(jax.checkpoint(lambda one: self.decode(one)), latents, batch_size=CHUNK)
+
+    def threshold(self, config: KernelConfig) -> float:
+        """As the training heads' latents tell."""
+        return self.model.threshold(config.n_sigma, literal=config.literal_quality)
+
+
+class CoefficientSampler(LatentSampler):
+    """Coefficients less their mean, with the fit's joints."""
+
+    spread: float = eqx.field(static=True)
+    """Standard deviation around the fit's coefficients."""
+
+    @property
+    def latent_size(self) -> int:
+        """Coefficients of the head."""
+        return self.head.n_components
+
+    def draw(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "N K"]:
+        """Coefficients around the fit's."""
+        noise = jax.random.normal(key, (count, self.head.n_components), self.head.dtype)
+        return self.fit.unknowns.z[None, :] + self.spread * noise
+
+    def decode(self, latent: Float[Array, " K"]) -> Float[Array, "V 3"]:
+        """Vertices in metres, in the fit's head frame."""
+        return canonical(self.head, eqx.tree_at(lambda u: u.z, self.fit.unknowns, latent))
+
+    def heads(self, latents: Float[Array, "N K"]) -> Float[Array, "N V 3"]:
+        """The same of many at once."""
+        return jax.vmap(self.decode)(latents)
+
+    def threshold(self, config: KernelConfig) -> float:
+        """As a standard normal prior tells."""
+        return quality_threshold(self.head.n_components, config.n_sigma, literal=config.literal_quality)
+
+
+class Algorithm2(Choice[LatentSampler]):
+    """N latents optimised together by `algorithm2_loss`, from draws."""
+
+    n: int = eqx.field(static=True)
+    """Completions."""
+    config: Algorithm2Config = eqx.field(static=True)
+    """Its settings."""
+    kernel: KernelConfig = eqx.field(static=True)
+    """Those of similarity and quality."""
+    pixels: SeenPixels | None = None
+    """What a photo shows of the fit; None for a mesh, and where the photometric term is left out."""
+
+    def __call__(self, sampler: LatentSampler, *, key: PRNGKeyArray) -> Samples:
+        """Heads, and the latents that were reached."""
+        config, begin = self.config, sampler.draw(self.n, key=key)
+        reached = descend(
+            lambda z: self.loss(sampler, z), begin, self.optimiser, steps=config.steps, tolerance=config.tolerance
+        )
+        return sampler.samples(reached.value)
+
+    def loss(self, sampler: LatentSampler, z: Float[Array, "N L"]) -> Float[Array, ""]:
+        """`algorithm2_loss` of latents."""
+        return algorithm2_loss(
+            sampler.heads(z).reshape(z.shape[0], -1),
+            z,
+            held_m=sampler.fit.held_m,
+            visible=sampler.fit.visible,
+            threshold=sampler.threshold(self.kernel),
+            config=self.config,
+            kernel_config=self.kernel,
+            pixels=self.pixels,
+        )
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        """Adam, or the paper's SGD."""
+        return (optax.sgd if self.config.sgd else optax.adam)(self.config.learning_rate)
 
 
 def algorithm2_loss(
@@ -17,7 +136,8 @@ def algorithm2_loss(
     held_m: Float[Array, "V 3"],
     visible: Bool[Array, " V"],
     threshold: float,
-    config: DiversifyConfig,
+    config: Algorithm2Config,
+    kernel_config: KernelConfig,
     pixels: SeenPixels | None = None,
 ) -> Float[Array, ""]:
     """λ1 · visible L1 + λ2 · photometric + λ3 · L_dpp of N heads (flattened vertices, metres) and their latents.
@@ -36,14 +156,9 @@ def algorithm2_loss(
     off = off / (z.shape[0] * jnp.maximum(jnp.sum(seen), 1.0))
     distance = pairwise_distance(points_m, 1.0 - seen)
     qualities = quality(jnp.sum(z**2, axis=1), jnp.asarray(threshold, points_m.dtype))
-    spread = dpp_loss(kernel(distance, qualities, k=config.k))
+    spread = dpp_loss(kernel(distance, qualities, k=kernel_config.k))
     loss = config.visible_weight * off + config.dpp_weight * spread
     if pixels is None:
         return loss
     heads = points_m.reshape(z.shape[0], -1, 3)
     return loss + config.photometric_weight * jnp.mean(jax.vmap(pixels)(heads))
-
-
-def optimiser(config: DiversifyConfig) -> optax.GradientTransformation:
-    """Adam, or the paper's SGD."""
-    return (optax.sgd if config.sgd else optax.adam)(config.learning_rate)

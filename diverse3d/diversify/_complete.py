@@ -1,6 +1,9 @@
-"""Observation → Completions: stage 1, then a method of the table, then back to the world frame."""
+"""Fit → Completions: a sampler and a choice of the table of methods, then back to the world frame."""
 
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,162 +14,249 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from meshvae import free_memory_bytes
 
 from .._errors import InputError
-from ..fit import Fit, FitConfig, FitProblem, NoiseModel, check_noise, fit, load_noise, prepare, seen_pixels
+from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
+from ..fit import Fit, NoiseModel, SeenPixels, check_noise, load_noise, seen_pixels
+from ..fit._pixels import PixelHead
 from ..head import HeadModel
 from ..observe import Observation, PhotoObservation
+from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
+from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
-from ._config import DiversifyConfig
-from ._gaussian import Posterior, head_vertices, posterior
-from ._hold import Hold, hold_together
-from ._kriging import kriging
-from ._learned import Learned, check_visible, load_learned
-from ._methods import Method, default_method, get_method
-from ._task import Task
+from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned, wrong_model
+from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, posterior
+from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
 
 
-def complete(
-    seen: Observation,
-    *,
-    head: HeadModel | FitProblem,
-    n: int = 20,
-    method: str | None = None,
-    key: PRNGKeyArray,
-    noise: str | NoiseModel | None = None,
-    fit_config: FitConfig | None = None,
-    config: DiversifyConfig | None = None,
-    fitted: Fit | None = None,
-    belief: Posterior | None = None,
-    learned: Learned | Path | None = None,
-) -> Completions:
+class Given:
+    """A fitted face and what a method may know of it; what takes work is found when it is first asked for."""
+
+    def __init__(
+        self,
+        name: str,
+        config: DiversifyConfig,
+        seen: Observation,
+        head: HeadModel,
+        fit: Fit,
+        *,
+        noise: str | NoiseModel | None = None,
+        posterior: Posterior | None = None,
+        weights: Learned | Path | None = None,
+        pixels: PixelHead | None = None,
+    ) -> None:
+        """`head` is the method's own and `fit` made with it; `posterior` is that of the fit under the noise, `weights`
+        the trained model or its file (None: the one that the package carries), `pixels` the head as a photo shows it.
+        """
+        self.name, self.method, self.config = name, get_method(name), config
+        self.seen, self.head, self.fit, self.noise = seen, head, fit, noise
+        self._weights, self._pixels = weights, pixels
+        if posterior is not None:
+            self.posterior = posterior
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The closed form around the fit."""
+        return choose_posterior(self.seen, self.head, self.fit, self.noise)
+
+    @cached_property
+    def noise_model(self) -> NoiseModel:
+        """The noise that the posterior was made with."""
+        return self.noise if isinstance(self.noise, NoiseModel) else load_noise(self.head, self.posterior.noise)
+
+    @cached_property
+    def kriging(self) -> Kriging:
+        """The correction of any heads towards the visible part."""
+        return kriging(self.head, self.fit, self.posterior, self.noise_model)
+
+    @cached_property
+    def hold(self) -> Hold | None:
+        """What holds samples together where visible (`SamplingConfig.hold`); None where nothing does."""
+        noise, strength = self.posterior.noise, self.method.settle(self.config).sampling.hold
+        known = noise == "exact" or (isinstance(self.seen, PhotoObservation) and noise == "realistic")
+        if self.method.hold is None or not strength or not known:
+            return None
+        return hold_together(self.head, self.fit, self.noise_model, strength)
+
+    @cached_property
+    def learned(self) -> Learned | None:
+        """The trained model of a method that has one."""
+        if self.method.weights is None:
+            return None
+        if isinstance(self._weights, Learned):
+            return self._weights
+        return load_learned(self.head, self.method.weights, self._weights)
+
+    @property
+    def pixels(self) -> SeenPixels | None:
+        """What a photo shows of the fit; None for a mesh, and where the photometric term is left out."""
+        if self.config.algorithm2.photometric_weight == 0.0:
+            return None
+        return seen_pixels(self.seen, self._pixels, self.fit)
+
+    @property
+    def contraction(self) -> float:
+        """What samples' differences from the posterior mean are multiplied by."""
+        return self.method.scale(self.config)
+
+
+def _masked(given: Given) -> MaskedModel:
+    if not isinstance(given.learned, MaskedModel):
+        raise wrong_model(given.name, given.learned)
+    return given.learned
+
+
+def _residual(given: Given) -> ResidualModel:
+    if not isinstance(given.learned, ResidualModel):
+        raise wrong_model(given.name, given.learned)
+    return given.learned
+
+
+SAMPLERS: dict[SamplerName, Callable[[Given], Callable[[], Sampler]]] = {
+    "posterior": lambda g: eqx.Partial(PosteriorSampler, g.head, g.fit, g.posterior, g.contraction),
+    "hybrid": lambda g: eqx.Partial(hybrid_sampler, g.head, g.fit, g.posterior, _residual(g), g.hold, g.contraction),
+    "vae": lambda g: eqx.Partial(VaeSampler, g.head, g.fit, _masked(g)),
+    "coefficients": lambda g: eqx.Partial(CoefficientSampler, g.head, g.fit, g.config.algorithm2.start_spread),
+}
+"""What makes each sampler; called within compiled code."""
+
+
+def _diverse(given: Given, n: int) -> Diverse:
+    config, pool = given.config, given.method.pool_size(given.config, n)
+    sampling, tolerance = config.sampling, config.algorithm2.tolerance
+    return Diverse(n, pool, config.kernel, sampling.refine, sampling.refine_rate, tolerance)
+
+
+CHOICES: dict[ChoiceName, Callable[[Given, int], Choice[Any]]] = {
+    "mode": lambda g, n: Mode(),
+    "independent": lambda g, n: Independent(n),
+    "dpp": _diverse,
+    "cover": lambda g, n: Blend(n, g.method.pool_size(g.config, n), best_cover),
+    "support": lambda g, n: Blend(n, g.method.pool_size(g.config, n), best_support),
+    "algorithm2": lambda g, n: Algorithm2(n, g.config.algorithm2, g.config.kernel, g.pixels),
+}
+
+
+def sample(given: Given, n: int, *, key: PRNGKeyArray) -> Samples:
+    """N heads by the method, in the fit's head frame."""
+    method = given.method
+    samples = _sampled(SAMPLERS[method.sampler](given), CHOICES[method.choice](given, n), key)
+    if not method.kriging:
+        return samples
+    return Samples(_corrected(given.kriging, given.fit, samples.vertices_m), samples.latents)
+
+
+def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
     """N plausible heads that agree with what is visible.
 
-    `method` None is `default_method(head)`. `noise` is `exact`, `realistic`, `photo`, a `NoiseModel`, or None: then a
-    photo's fit is held to as `realistic`, and a mesh as `exact` or `realistic`, whichever explains its visible vertices
-    better (by log evidence). The methods that start from no closed form hold to the fit alone and ignore it. `fitted`
-    skips stage 1 with a fit of the method's own head, `belief` the closed form with the posterior of that fit.
-    `learned` is the trained model of a method that has one, or its file; None is the one that the package carries for
-    the head. A sample that leaves the visible part by more than `config.visible_tolerance_mm` is repaired by the
-    kriging correction, which its result code says. Raises `InputError` for an unknown method or noise, n < 1, more
-    samples than the machine's memory holds, a head without weights, or nothing visible where the method encodes what
-    is.
+    A sample that leaves the visible part by more than `DiversifyConfig.visible_tolerance_mm` is repaired by the kriging
+    correction, which its result code says. Raises `InputError` for a head without weights, or nothing visible where the
+    method encodes what is.
     """
-    if method is None:
-        method = default_method(head.head if isinstance(head, FitProblem) else head)
-    chosen = get_method(method)
-    config = chosen.settle(DiversifyConfig() if config is None else config)
-    problem = head if isinstance(head, FitProblem) else prepare(chosen.head(head))
-    model = problem.head
-    check_count(n, model, chosen, config)
-    if isinstance(noise, str):
-        check_noise(noise)
-    at = fit(seen, problem, fit_config) if fitted is None else fitted
-    if not chosen.closed_form:
-        belief = None
-    elif belief is None:
-        belief = believe(seen, model, at, noise)
-    if chosen.weights is None:
-        learned = None
-    elif not isinstance(learned, Learned):
-        learned = load_learned(model, chosen.weights, learned)
-    if chosen.weights == "masked":
-        check_visible(np.asarray(at.visible), method)
-    hold = None if belief is None else holding(seen, model, at, chosen, belief, noise, config)
-    photometric = chosen.pixels and config.photometric_weight > 0.0
-    task = Task(model, at, belief, learned, hold, seen_pixels(seen, problem.pixels, at) if photometric else None)
-    samples = chosen.run(task, n, config, key=key)
-    drawn = corrected(task, samples.vertices_m, noise) if chosen.kriging else samples.vertices_m
-    tolerance_m = 1e-3 * config.visible_tolerance_mm
-    vertices, results = sample_results(drawn, at, tolerance_m)
+    method, fit = given.method, given.fit
+    if method.weights == "masked":
+        check_visible(np.asarray(fit.visible), given.name)
+    samples = sample(given, n, key=key)
+    tolerance_m = 1e-3 * given.config.visible_tolerance_mm
+    vertices, results = _judged(samples.vertices_m, fit, tolerance_m)
     if (np.asarray(results) == SAMPLE_OFF_VISIBLE).any():
-        known = task._replace(belief=believe(seen, model, at, noise) if belief is None else belief)
-        vertices, results = _repaired(known, vertices, results, noise, tolerance_m)
-    best = at.vertices_m if belief is None else _most_likely(model, belief)
+        vertices, results = _repaired(given.kriging, fit, vertices, results, tolerance_m)
+    closed = given.posterior if method.closed_form else None
+    point = None if closed is None else closed.mean
+    vertices, fitted, best, held = _in_world(given.head, fit, vertices, point)
     return Completions(
-        vertices=at.to_world(vertices),
-        faces=model.faces,
-        visible=at.visible,
-        fit_vertices=at.to_world(at.vertices_m),
-        map_vertices=at.to_world(best),
-        held=at.to_world(at.held_m),
+        vertices=vertices,
+        faces=given.head.faces,
+        visible=fit.visible,
+        fit_vertices=fitted,
+        map_vertices=best,
+        held=held,
         latents=samples.latents,
         results=results,
-        fit=at,
-        seen=seen,
-        method=method,
-        noise="none" if belief is None else belief.noise,
-        prior_widening=1.0 if belief is None else float(belief.prior_widening),
-        noise_widening=1.0 if belief is None else float(belief.noise_widening),
-        weights_sha256=None if learned is None else learned.sha256,
+        fit=fit,
+        seen=given.seen,
+        method=given.name,
+        noise="none" if closed is None else closed.noise,
+        prior_widening=1.0 if closed is None else float(closed.prior_widening),
+        noise_widening=1.0 if closed is None else float(closed.noise_widening),
+        weights_sha256=None if given.learned is None else given.learned.sha256,
     )
 
 
-def corrected(
-    task: Task, vertices_m: Float[Array, "N V 3"], noise: str | NoiseModel | None = None
-) -> Float[Array, "N V 3"]:
-    """Any heads brought back to the held visible part by the kriging correction."""
-    assert task.belief is not None
-    correct = kriging(task.head, task.fit, task.belief, _noise_of(task.head, task.belief, noise))
-    return jax.lax.map(lambda one: correct(one, task.fit.held_m), vertices_m, batch_size=16)
+@eqx.filter_jit
+def _sampled(make: Callable[[], Sampler], choice: Choice[Any], key: PRNGKeyArray) -> Samples:
+    return choice(make(), key=key)
 
 
 @eqx.filter_jit
-def _most_likely(head: HeadModel, belief: Posterior) -> Float[Array, "V 3"]:
-    return head_vertices(head, belief.mean)
+def _corrected(correct: Kriging, fit: Fit, vertices_m: Float[Array, "N V 3"]) -> Float[Array, "N V 3"]:
+    """Any heads brought back to the held visible part."""
+    return jax.lax.map(lambda one: correct(one, fit.held_m), vertices_m, batch_size=16)
 
 
+_judged = eqx.filter_jit(sample_results)
+
+
+@eqx.filter_jit
 def _repaired(
-    task: Task,
-    vertices_m: Float[Array, "N V 3"],
-    results: Int[Array, " N"],
-    noise: str | NoiseModel | None,
-    tolerance_m: float,
+    correct: Kriging, fit: Fit, vertices_m: Float[Array, "N V 3"], results: Int[Array, " N"], tolerance_m: float
 ) -> tuple[Float[Array, "N V 3"], Int[Array, " N"]]:
     """Samples that left the visible part brought back; what even the correction does not bring back stays reported."""
-    mended, after = sample_results(corrected(task, vertices_m, noise), task.fit, tolerance_m)
+    mended, after = sample_results(_corrected(correct, fit, vertices_m), fit, tolerance_m)
     off = results == SAMPLE_OFF_VISIBLE
     outcome = jnp.where(off & (after == SAMPLE_OK), SAMPLE_REPAIRED, results).astype(jnp.int32)
     return jnp.where((outcome == SAMPLE_REPAIRED)[:, None, None], mended, vertices_m), outcome
 
 
-def believe(seen: Observation, head: HeadModel, at: Fit, noise: str | NoiseModel | None = None) -> Posterior:
-    """The closed-form posterior under the noise asked for, or under the one that fits the input."""
+@eqx.filter_jit
+def _in_world(
+    head: HeadModel, fit: Fit, vertices_m: Float[Array, "N V 3"], point: Float[Array, " D"] | None
+) -> tuple[Float[Array, "N V 3"], Float[Array, "V 3"], Float[Array, "V 3"], Float[Array, "V 3"]]:
+    """Samples, fit, most likely head (at `point`; None: the fit) and what is held to, in the world frame."""
+    best = fit.vertices_m if point is None else head_vertices(head, point)
+    return fit.to_world(vertices_m), fit.to_world(fit.vertices_m), fit.to_world(best), fit.to_world(fit.held_m)
+
+
+def choose_posterior(seen: Observation, head: HeadModel, fit: Fit, noise: str | NoiseModel | None = None) -> Posterior:
+    """The closed-form posterior under the noise asked for, or under the one that fits the input.
+
+    That is `realistic` for a photo's fit; for a mesh `exact` or `realistic`, whichever explains its visible vertices
+    better (by log evidence).
+    """
     if isinstance(noise, NoiseModel):
-        return posterior(head, at, noise)
+        return posterior(head, fit, noise)
     if noise is not None or isinstance(seen, PhotoObservation):
-        return posterior(head, at, load_noise(head, noise or "realistic"))
-    candidates = [posterior(head, at, load_noise(head, name)) for name in ("exact", "realistic")]
-    return max(candidates, key=lambda belief: float(belief.log_evidence))
+        return posterior(head, fit, load_noise(head, noise or "realistic"))
+    candidates = [posterior(head, fit, load_noise(head, name)) for name in ("exact", "realistic")]
+    return max(candidates, key=lambda one: float(one.log_evidence))
 
 
-def holding(
-    seen: Observation,
+def check(
+    name: str,
     head: HeadModel,
-    at: Fit,
-    method: Method,
-    belief: Posterior,
-    noise: str | NoiseModel | None,
+    n: int,
     config: DiversifyConfig,
-) -> Hold | None:
-    """What holds a method's samples together where visible (`DiversifyConfig.hold`); None where nothing does."""
-    known = belief.noise == "exact" or (isinstance(seen, PhotoObservation) and belief.noise == "realistic")
-    if method.hold is None or not known:
-        return None
-    strength = method.settle(config).hold
-    return hold_together(head, at, _noise_of(head, belief, noise), strength) if strength else None
+    *,
+    noise: str | NoiseModel | None = None,
+    weights: Learned | Path | None = None,
+) -> None:
+    """Refuse what can be refused before anything is computed; `head` is the method's own.
+
+    Raises `InputError` for an unknown method or noise, n < 1, more samples than memory holds, or no weights.
+    """
+    method = get_method(name)
+    check_count(name, head, n, config)
+    if isinstance(noise, str):
+        check_noise(noise)
+    if method.weights is not None and not isinstance(weights, Learned):
+        check_weights(head, method.weights, weights)
 
 
-def _noise_of(head: HeadModel, belief: Posterior, noise: str | NoiseModel | None) -> NoiseModel:
-    """The noise that a posterior was made with."""
-    return noise if isinstance(noise, NoiseModel) else load_noise(head, belief.noise)
-
-
-def check_count(n: int, head: HeadModel, method: Method, config: DiversifyConfig) -> None:
+def check_count(name: str, head: HeadModel, n: int, config: DiversifyConfig) -> None:
     """Refuse a number of samples that is not positive or that memory can't hold, before anything is allocated."""
     if n < 1:
         raise InputError(f"{n} completions were asked for; ask for at least 1.")
-    itemsize = jnp.dtype(head.dtype).itemsize
+    method = get_method(name)
+    itemsize, pool = jnp.dtype(head.dtype).itemsize, method.pool_size(config, n)
     pooled = method.pool is not None
-    pool = method.settle(config).pool_size(n) if pooled else n
     # Vertices in flight (drawn, posed, selected, written), the kernel and its factors.
     needed = itemsize * (4 * pool * head.n_vertices * 3 + (3 * pool + n) * pool * (1 if pooled else 0))
     available = free_memory_bytes()

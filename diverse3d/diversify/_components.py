@@ -1,7 +1,6 @@
 """The residual model on the head's coefficients: what the closed-form posterior leaves over, by a small network."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -16,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from meshvae import Gaussian
 
 from .._errors import InputError
-from ..files import Limits, parse_safetensors, read_bytes, write_safetensors
+from ..files import read_safetensors, write_safetensors
 from ..head import HeadModel
-from ._gaussian import N_RIGID
+from ._posterior import N_RIGID
 
 FORMAT = "diverse3d components 2"
 _LOG_VARIANCE_BOUND = 6.0
@@ -165,9 +164,7 @@ def save_components(model: ComponentModel, path: Path, *, card: dict[str, Any], 
 
 def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[str, Any], str]:
     """A model, its card and its hash; raises `InputError` for a file that is damaged or belongs to another head."""
-    limits = Limits.from_environment()
-    data = read_bytes(path, "result_bytes", limits)
-    arrays, texts = parse_safetensors(data, str(path), limits, what="file of weights")
+    arrays, texts, digest = read_safetensors(path, limit="result_bytes", what="file of weights")
     try:
         description = json.loads(texts["components"])
         if description["format"] != FORMAT:
@@ -197,7 +194,7 @@ def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[s
         raise InputError(f"{path}: its patches are damaged.")
     model = eqx.combine(jax.tree.unflatten(jax.tree.structure(learned), leaves), rest)
     model = dataclasses.replace(model, cluster=cluster)
-    return model, card, hashlib.sha256(data).hexdigest()
+    return model, card, digest
 
 
 def count_components(model: ComponentModel) -> int:

@@ -1,4 +1,5 @@
-"""The path between two completions (papers/004 §1.6), the visible part held all the way, equal steps looking equal."""
+"""The path between two completions (Dey and Boddeti, 2022): the visible part is held all the way, and equal steps look
+equal."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._errors import InputError
-from ..fit import Fit, Unknowns, canonical, load_noise
+from .._methods import DiversifyConfig, Method, get_method
 from ..head import HeadModel
-from ._complete import believe, holding
+from ._complete import SAMPLERS, Given
 from ._completions import Completions
-from ._config import DiversifyConfig
-from ._hybrid import hybrid_decoder
-from ._kriging import kriging
-from ._learned import load_learned
-from ._methods import Method, get_method
-from ._task import Task, latent_size
-from ._vae import VaeDecoder
+from ._samplers import Sampler
 
 LARGEST_FRAMES = 200
 """Frames that a path has at most."""
@@ -76,19 +71,6 @@ class HeadPath(eqx.Module):
         """The part of that deviation which is the path's own: RMS distance from the blend of its two ends, in mm."""
         vertices, alpha = np.asarray(self.vertices, np.float64), np.asarray(self.alpha, np.float64)[:, None, None]
         return _rms_mm(vertices - (1 - alpha) * vertices[0] - alpha * vertices[-1], np.asarray(self.of.visible))
-
-
-class CoefficientDecoder(eqx.Module):
-    """Latent → head for the linear methods: coefficients less their mean, with the fit's joints."""
-
-    head: HeadModel
-    """The method's own head."""
-    unknowns: Unknowns
-    """The fit's."""
-
-    def __call__(self, latent: Float[Array, " K"]) -> Float[Array, "V 3"]:
-        """Vertices in metres, head frame."""
-        return canonical(self.head, eqx.tree_at(lambda u: u.z, self.unknowns, latent))
 
 
 @eqx.filter_jit
@@ -165,50 +147,34 @@ def interpolate(
     no latents, for a number of frames out of range, and for another head or other weights.
     """
     method = check_path(result.method, len(result.vertices), first, second, frames)
-    model, config = method.head(head), DiversifyConfig() if config is None else config
+    model, fit = method.head(head), result.fit
     if model.n_vertices != result.vertices.shape[1]:
         raise InputError(
             f"The completions have {result.vertices.shape[1]} vertices and the head '{head.name}' has "
             f"{model.n_vertices}; give the head that they were made with."
         )
-    at: Fit = result.fit
-    learned = None if method.weights is None else load_learned(model, method.weights, weights)
-    if learned is not None and learned.sha256 != result.weights_sha256:
+    noise = None if result.noise == "none" else result.noise
+    given = Given(result.method, config or DiversifyConfig(), result.seen, model, fit, noise=noise, weights=weights)
+    if given.learned is not None and given.learned.sha256 != result.weights_sha256:
         raise InputError("These completions were made with other trained weights; give them by --weights.")
-    belief = None
-    if not plain or method.latents == "hybrid":
-        belief = believe(result.seen, model, at, None if result.noise == "none" else result.noise)
-    hold = None
-    if belief is not None:
-        hold = holding(result.seen, model, at, method, belief, belief.noise, config)
-    task = Task(model, at, belief, learned, hold)
-    decode: Decode = CoefficientDecoder(model, at.unknowns)
-    size = model.n_components
-    if method.latents == "vae":
-        decode, size = VaeDecoder(task), latent_size(task)
-    elif method.latents == "hybrid":
-        decode, size = eqx.filter_jit(hybrid_decoder)(task, method.settle(config).scale), latent_size(task)
-    if result.latents is None or result.latents.shape[1] != size:
+    sampler = _made(SAMPLERS[method.latents](given))
+    if result.latents is None or result.latents.shape[1] != sampler.latent_size:
         raise InputError(f"These completions hold no latents of the head '{head.name}', so no path joins them.")
     pair = jnp.asarray([first, second])
-    turn, shift = np.asarray(at.turn, np.float64), np.asarray(at.shift_m, np.float64)
+    turn, shift = np.asarray(fit.turn, np.float64), np.asarray(fit.shift_m, np.float64)
     # Double precision on the host: the input may lie far from the origin.
     ends = (np.asarray(result.vertices[pair], np.float64) - shift) @ turn
     latents = result.latents[pair].astype(model.dtype)
-    correct = None
-    if not plain:
-        assert belief is not None
-        correct = kriging(model, at, belief, load_noise(model, belief.noise))
     vertices, alpha = path(
-        decode,
+        sampler.decode,
         latents[0],
         latents[1],
         frames,
         ends_m=jnp.asarray(ends, model.dtype),
-        moving=jnp.asarray(_moving(np.asarray(at.visible))),
-        correct=correct,
+        moving=jnp.asarray(_moving(np.asarray(fit.visible))),
+        correct=None if plain else given.kriging,
     )
-    world = at.to_world(vertices).astype(result.vertices.dtype)
+    world = fit.to_world(vertices).astype(result.vertices.dtype)
     return HeadPath(
         # To the head frame and back costs the last digit.
         vertices=world.at[0].set(result.vertices[first]).at[-1].set(result.vertices[second]),
@@ -218,6 +184,11 @@ def interpolate(
         second=second,
         plain=plain,
     )
+
+
+@eqx.filter_jit
+def _made(make: Callable[[], Sampler]) -> Sampler:
+    return make()
 
 
 def check_path(method_name: str, count: int, first: int, second: int, frames: int) -> Method:

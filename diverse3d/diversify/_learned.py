@@ -1,25 +1,27 @@
 """Trained models as the methods use them: the shipped weights of the embedded head, or a user's own."""
 
+import abc
 import json
+import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from safetensors import SafetensorError, safe_open
 
 import meshvae
-from meshvae import Condition, MaskedVAE, ResidualVAE
+from meshvae import Condition, Gaussian, MaskedVAE, ResidualVAE
 
 from .._errors import InputError
+from .._methods import DEFAULT_METHOD, METHODS, WITHOUT_WEIGHTS, Kind
+from ..files import read_safetensors_texts
 from ..head import HeadModel
 from ._components import ComponentCondition, ComponentModel, load_components
-from ._gaussian import head_vertices
+from ._posterior import head_vertices
 
-Kind = Literal["masked", "residual"]
 SHIPPED = {kind: Path(__file__).parents[1] / "assets" / f"{kind}.safetensors" for kind in ("masked", "residual")}
 """The weights in the package, both of the embedded head."""
 
@@ -27,66 +29,117 @@ SHIPPED = {kind: Path(__file__).parents[1] / "assets" / f"{kind}.safetensors" fo
 class Learned(eqx.Module):
     """A trained model and the frame that it works in."""
 
-    model: MaskedVAE | ResidualVAE | ComponentModel
-    """The network; the offsets of mesh models are (vertices - template) / scale."""
+    sha256: str = eqx.field(static=True)
+    """Hash of the weights file."""
+
+
+class MaskedModel(Learned):
+    """The published method's masked VAE, of heads as offsets (vertices - template) / scale."""
+
+    model: MaskedVAE
+    """The network."""
+    template_m: Float[Array, "V 3"]
+    """What offsets are measured from."""
+    scale_m: Float[Array, ""]
+    """Their unit."""
+    latent_norm: tuple[float, float] = eqx.field(static=True)
+    """Mean and standard deviation of ‖z‖^⅔ over training heads, near normal as cube roots of ‖z‖² are."""
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers in a latent."""
+        return math.prod(self.model.latent_shape)
+
+    def encode(self, vertices_m: Float[Array, "V 3"], visible: Bool[Array, " V"]) -> Gaussian:
+        """q(z | visible part)."""
+        return self.model.encode((vertices_m - self.template_m) / self.scale_m, visible)
+
+    def decode(self, latent: Float[Array, "v c"]) -> Float[Array, "V 3"]:
+        """Vertices in metres."""
+        return self.template_m + self.scale_m * self.model.decode(latent)
+
+    def threshold(self, n_sigma: float, *, literal: bool = False) -> float:
+        """Where the quality of a latent starts to fall: the quantile of ‖z‖² `n_sigma` deviations up a normal.
+
+        `literal` is the paper's n_σ√d, which ordinary latents exceed (Dey and Boddeti, 2022).
+        """
+        if literal:
+            return n_sigma * float(self.latent_size) ** 0.5
+        mean, deviation = self.latent_norm
+        return (mean + n_sigma * deviation) ** 3
+
+
+class ResidualModel(Learned):
+    """What a trained model knows beside the closed form: p(truth - posterior mean | mean, visible)."""
+
+    @property
+    @abc.abstractmethod
+    def latent_shape(self) -> tuple[int, int]:
+        """Shape of a latent."""
+
+    @abc.abstractmethod
+    def condition(
+        self, head: HeadModel, mean: Float[Array, " D"], visible: Bool[Array, " V"]
+    ) -> Condition | ComponentCondition:
+        """What it draws from a posterior mean (a posterior's vector) and the visible part."""
+
+    @abc.abstractmethod
+    def coefficients(self, z: Float[Array, "v c"], condition: Any) -> Float[Array, " K"]:
+        """What a latent decodes to under such a condition, as coefficients to be added to the posterior mean."""
+
+
+class ComponentResidual(ResidualModel):
+    """A residual model on the head's coefficients."""
+
+    model: ComponentModel
+    """The network."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Shape of a latent."""
+        return self.model.latent_shape
+
+    def condition(self, head: HeadModel, mean: Float[Array, " D"], visible: Bool[Array, " V"]) -> ComponentCondition:
+        """Of the unknowns that move the head."""
+        return self.model.condition(mean[: self.model.unknowns], visible)
+
+    def coefficients(self, z: Float[Array, "v c"], condition: ComponentCondition) -> Float[Array, " K"]:
+        """As the network decodes them."""
+        return self.model.decode_conditioned(z, condition)
+
+
+class MeshResidual(ResidualModel):
+    """A residual model on meshes."""
+
+    model: ResidualVAE
+    """The network."""
     template_m: Float[Array, "V 3"]
     """What offsets are measured from."""
     scale_m: Float[Array, ""]
     """Unit of offsets."""
     residual_scale_m: Float[Array, ""]
-    """Unit of a residual mesh model's residuals."""
+    """Unit of residuals."""
     dual: Float[Array, "C K"]
     """From offsets in metres to the head's coefficients nearest in least squares."""
-    latent_norm: tuple[float, float] = eqx.field(static=True)
-    """Masked model: mean and standard deviation of ‖z‖^⅔ over training heads, near normal as cube roots of ‖z‖² are."""
-    sha256: str = eqx.field(static=True)
-    """Hash of the weights file."""
 
     @property
-    def is_masked(self) -> bool:
-        """Whether it is the published method's model, and not a residual one."""
-        return isinstance(self.model, MaskedVAE)
+    def latent_shape(self) -> tuple[int, int]:
+        """Shape of a latent."""
+        return self.model.latent_shape
 
-    @property
-    def masked(self) -> MaskedVAE:
-        """The masked model."""
-        assert isinstance(self.model, MaskedVAE), "the method needs a masked model"
-        return self.model
+    def condition(self, head: HeadModel, mean: Float[Array, " D"], visible: Bool[Array, " V"]) -> Condition:
+        """Of the mean's mesh."""
+        return self.model.condition((head_vertices(head, mean) - self.template_m) / self.scale_m, visible)
 
-    def offsets(self, vertices_m: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
-        """Vertices in a mesh model's frame."""
-        return (vertices_m - self.template_m) / self.scale_m
-
-    def vertices(self, offsets: Float[Array, "V 3"]) -> Float[Array, "V 3"]:
-        """Offsets as vertices in metres."""
-        return self.template_m + self.scale_m * offsets
-
-    def condition(
-        self, head: HeadModel, mean: Float[Array, " D"], visible: Bool[Array, " V"]
-    ) -> Condition | ComponentCondition:
-        """What a residual model draws from a posterior mean (a posterior's vector) and the visible part."""
-        if isinstance(self.model, ComponentModel):
-            return self.model.condition(mean[: self.model.unknowns], visible)
-        assert isinstance(self.model, ResidualVAE), "the method needs a residual model"
-        return self.model.condition(self.offsets(head_vertices(head, mean)), visible)
-
-    def coefficients(self, z: Float[Array, "v c"], condition: Condition | ComponentCondition) -> Float[Array, " K"]:
-        """What a residual model decodes, as coefficients to be added to the posterior mean."""
-        if isinstance(self.model, ComponentModel):
-            assert isinstance(condition, ComponentCondition)
-            return self.model.decode_conditioned(z, condition)
-        assert isinstance(self.model, ResidualVAE) and isinstance(condition, Condition)
+    def coefficients(self, z: Float[Array, "v c"], condition: Condition) -> Float[Array, " K"]:
+        """The coefficients nearest to the decoded residual."""
         return (self.residual_scale_m * self.model.decode_conditioned(z, condition)).reshape(-1) @ self.dual
 
-    def threshold(self, n_sigma: float, *, literal: bool = False) -> float:
-        """Where the quality of a latent starts to fall: the quantile of ‖z‖² `n_sigma` deviations up a normal.
 
-        `literal` is the paper's n_σ√d, which ordinary latents exceed (papers/004 §1.3).
-        """
-        if literal:
-            return n_sigma * float(np.prod(self.model.latent_shape)) ** 0.5
-        mean, deviation = self.latent_norm
-        return (mean + n_sigma * deviation) ** 3
+def default_method(head: HeadModel) -> str:
+    """The default method of a head: the best of the closed form where the package has no weights for it."""
+    weights = METHODS[DEFAULT_METHOD].weights
+    return DEFAULT_METHOD if weights is None or has_weights(head, weights) else WITHOUT_WEIGHTS
 
 
 def has_weights(head: HeadModel, kind: Kind) -> bool:
@@ -103,6 +156,12 @@ def check_weights(head: HeadModel, kind: Kind, path: Path | None) -> None:
         )
 
 
+@overload
+def load_learned(head: HeadModel, kind: Literal["masked"], path: Path | None = None) -> MaskedModel: ...
+@overload
+def load_learned(head: HeadModel, kind: Literal["residual"], path: Path | None = None) -> ResidualModel: ...
+@overload
+def load_learned(head: HeadModel, kind: Kind, path: Path | None = None) -> Learned: ...
 def load_learned(head: HeadModel, kind: Kind, path: Path | None = None) -> Learned:
     """The trained model of a head: the shipped one, or a user's own file (see `diverse3d train`).
 
@@ -116,10 +175,7 @@ def load_learned(head: HeadModel, kind: Kind, path: Path | None = None) -> Learn
 def _load(head: HeadModel, kind: Kind, path: Path) -> Learned:
     if kind == "residual" and path.is_file() and "components" in _texts(path):
         components, _, digest = load_components(head, path)
-        one = jnp.ones((), head.dtype)
-        # The network works on coefficients: no frame, no map from offsets.
-        nothing = jnp.zeros((0, 0), head.dtype)
-        return Learned(components, head.template_m, one, one, nothing, (0.0, 0.0), digest)
+        return ComponentResidual(digest, components)
     faces = np.asarray(head.faces)
     fingerprint = meshvae.topology_fingerprint(faces, head.n_vertices)
     trained = meshvae.load_model(path, fingerprint=fingerprint, dtype=head.dtype)
@@ -128,15 +184,17 @@ def _load(head: HeadModel, kind: Kind, path: Path) -> Learned:
         raise InputError(f"{path} holds a {trained.model.config.kind} model and the method needs a {kind} one.")
     if card.get("head_sha256", head.sha256) != head.sha256:
         raise InputError(f"{path} was trained for the head '{card.get('head')}', not for '{head.name}'; train anew.")
-    return Learned(
-        model=trained.model,
-        template_m=jnp.asarray(trained.template, head.dtype),
-        scale_m=jnp.asarray(trained.scale, head.dtype),
-        residual_scale_m=jnp.asarray(trained.residual_scale, head.dtype),
-        dual=coefficient_dual(head),
-        latent_norm=_latent_norm(card, path) if kind == "masked" else (0.0, 0.0),
-        sha256=trained.sha256,
-    )
+    model, template = trained.model, jnp.asarray(trained.template, head.dtype)
+    scale = jnp.asarray(trained.scale, head.dtype)
+    if isinstance(model, MaskedVAE):
+        return MaskedModel(trained.sha256, model, template, scale, _latent_norm(card, path))
+    residual_scale = jnp.asarray(trained.residual_scale, head.dtype)
+    return MeshResidual(trained.sha256, model, template, scale, residual_scale, coefficient_dual(head))
+
+
+def wrong_model(method: str, learned: Learned | None) -> InputError:
+    """What to say of a model of another kind than the method's."""
+    return InputError(f"The method '{method}' can't use a {type(learned).__name__}; give the weights made for it.")
 
 
 def coefficient_dual(head: HeadModel) -> Float[Array, "C K"]:
@@ -167,9 +225,8 @@ def _card_head(path: Path) -> str | None:
 
 def _texts(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
+        return read_safetensors_texts(path)
+    except InputError:
         return {}
 
 

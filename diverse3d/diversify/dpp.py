@@ -1,4 +1,4 @@
-"""Determinantal point processes: the paper's kernel and loss, and greedy selection (papers/004 §1.3)."""
+"""Determinantal point processes: the paper's kernel and loss, and greedy selection (Dey and Boddeti, 2022)."""
 
 import jax
 import jax.numpy as jnp

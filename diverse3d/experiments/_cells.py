@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import metrics
-from ..diversify import METHODS, Completions, DiversifyConfig, Learned, Posterior, believe, complete
+from .._api import complete
+from ..diversify import METHODS, Completions, DiversifyConfig, Learned, Posterior, choose_posterior
 from ..fit import Fit, FitProblem, fit, prepare
 from ..head import HeadModel
 from ..surface import facing_camera
@@ -97,8 +98,8 @@ class Bench:
             variant = self._variant(run.method)
             if variant not in fits:
                 fits[variant] = self._fit(sight, variant)
-            fitted, fit_seconds, belief, facing = fits[variant]
-            values = self._run(run, sight, fitted, belief, facing, key=jax.random.fold_in(run_key, run.seed))
+            fitted, fit_seconds, posterior, facing = fits[variant]
+            values = self._run(run, sight, fitted, posterior, facing, key=jax.random.fold_in(run_key, run.seed))
             values["fit_seconds"] = fit_seconds
             records.append(Record(index, occluder, setting, run.method, run.seed, values, run.knobs))
         return records
@@ -123,20 +124,20 @@ class Bench:
         seconds = time.perf_counter() - start
         shape = fitted.to_world(fitted.vertices_m) if sight.truth_m is None else sight.truth_m
         facing = facing_camera(jnp.asarray(shape, self.head.dtype), self.head.faces)
-        return fitted, seconds, believe(sight.seen, problem.head, fitted, sight.noise), facing
+        return fitted, seconds, choose_posterior(sight.seen, problem.head, fitted, sight.noise), facing
 
     def _run(
-        self, run: Run, sight: Sight, fitted: Fit, belief: Posterior, facing: np.ndarray, *, key: PRNGKeyArray
+        self, run: Run, sight: Sight, fitted: Fit, posterior: Posterior, facing: np.ndarray, *, key: PRNGKeyArray
     ) -> dict[str, float | None]:
         knobs: dict[str, Any] = dict(run.knobs)
-        problem, config = self.problems[self._variant(run.method)], DiversifyConfig(**knobs)
+        problem, config = self.problems[self._variant(run.method)], DiversifyConfig().replace(**knobs)
         kind = METHODS[run.method].weights
         learned = None if kind is None else self.learned.get(kind)
 
         def once() -> tuple[Completions, np.ndarray]:
             result = complete(
                 sight.seen, head=problem, n=self.samples, method=run.method, key=key, noise=sight.noise,
-                config=config, fitted=fitted, belief=belief, learned=learned,
+                config=config, fitted=fitted, posterior=posterior, weights=learned,
             )  # fmt: skip
             return result, np.asarray(result.vertices, np.float64)
 

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from .._errors import InputError
 from .._suggest import nearest
-from ..diversify import METHODS, DiversifyConfig, Learned, get_method, has_weights, load_learned
-from ..diversify._complete import check_count
+from ..diversify import METHODS, DiversifyConfig, Learned, check_count, get_method, has_weights, load_learned
 from ..fit import FitConfig
 from ..head import HeadModel, load_head
 from ..observe import SETTINGS, STANDARD_REGIONS, check_region
@@ -240,7 +239,7 @@ def choose(
     config = DiversifyConfig()
     learned: dict[str, Learned] = {}
     for method in chosen:
-        check_count(options.samples, head, METHODS[method], config)
+        check_count(method, head, options.samples, config)
         kind = METHODS[method].weights
         if kind is not None and kind not in learned:
             learned[kind] = load_learned(head, kind, options.weights(kind))

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._errors import InputError
 from ._json import parse_json
 from ._limits import Limits, read_bytes
-from ._mesh_file import Damaged, MeshFile, first_mark, visible_by
+from ._mesh import Damaged, Mesh, Polygons, first_mark, visible_by
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC3": 3}
@@ -21,8 +22,8 @@ _HARMLESS = ("KHR_mesh_quantization", "KHR_materials_", "KHR_texture_", "EXT_tex
 _LARGEST_PLACE = 1e9
 
 
-def read_gltf(path: Path, limits: Limits) -> MeshFile:
-    """Vertices of all triangles in a glTF file's scene."""
+def read_gltf(path: Path, limits: Limits) -> Mesh:
+    """Vertices and triangles in a glTF file's scene."""
     data = read_bytes(path, "mesh_bytes", limits)
     if data.startswith(b"glTF"):
         text, embedded = _chunks(data)
@@ -64,9 +65,9 @@ class _Scene:
         self._tree, self._path, self._limits = tree, path, limits
         self._buffers = {} if embedded is None else {0: embedded}
         self._parts: list[tuple[np.ndarray, int, int | None, str]] = []
-        self._count = self._faces = 0
+        self._count, self._polygons = 0, Polygons(path, limits)
 
-    def read(self) -> MeshFile:
+    def read(self) -> Mesh:
         """All vertices, one after another, node by node in the scene's order."""
         pending, seen = [(root, np.eye(4)) for root in reversed(self._roots())], set()
         while pending:
@@ -94,7 +95,8 @@ class _Scene:
                 if len(values) != len(points):
                     raise Damaged("does not mark every vertex as visible or hidden")
                 visible[start:end] = visible_by(name, values)
-        return MeshFile(vertices, visible if marked and marked == len(self._parts) else None, self._faces)
+        marks = visible if marked and marked == len(self._parts) else None
+        return Mesh(vertices, self._polygons.triangles(self._count), marks)
 
     def _roots(self) -> list[Any]:
         if _list(self._tree, "scenes"):
@@ -103,25 +105,35 @@ class _Scene:
 
     def _add(self, mesh: dict[str, Any], place: np.ndarray) -> None:
         """Count a mesh's vertices and note where they lie; parts of it that share theirs count once."""
-        added = set()
+        added: dict[Any, int] = {}
         for part in _list(mesh, "primitives"):
             attributes = part.get("attributes") if isinstance(part, dict) else None
             if not isinstance(attributes, dict):
                 raise Damaged("has a mesh without attributes")
-            if part.get("mode", 4) not in _TRIANGLES or "POSITION" not in attributes:
+            mode = part.get("mode", 4)
+            if mode not in _TRIANGLES or "POSITION" not in attributes:
                 continue
             position = attributes["POSITION"]
-            count = _whole(self._item("accessors", position), "count")
-            corners = count if "indices" not in part else self._table(part["indices"], 1).shape[0]
-            self._faces += corners // 3
-            if position in added:
-                continue
-            added.add(position)
-            self._count += count
-            if max(self._count, self._faces) > self._limits.mesh_elements:
-                raise self._limits.exceeded("mesh_elements", f"{self._path} declares more vertices or triangles")
-            name = first_mark(attributes)
-            self._parts.append((place, position, None if name is None else attributes[name], name or ""))
+            corners = self._table(part["indices"], 1)[:, 0] if "indices" in part else None
+            count = len(self._table(position, 3))
+            if position not in added:
+                added[position] = self._count
+                self._count += count
+                if self._count > self._limits.mesh_elements:
+                    raise self._too_many()
+                name = first_mark(attributes)
+                self._parts.append((place, position, None if name is None else attributes[name], name or ""))
+            corners = np.arange(count) if corners is None else corners
+            if len(corners) > 3 * self._limits.mesh_elements:
+                raise self._too_many()
+            if corners.dtype.kind == "f" or corners.min() < 0 or corners.max() >= count:
+                raise Damaged("has a triangle whose corners are not among its vertices")
+            triangles = _triangles(corners.astype(np.int32), mode) + np.int32(added[position])
+            # A mirrored part would show its inside.
+            self._polygons.add_table(triangles[:, ::-1] if np.linalg.det(place[:3, :3]) < 0 else triangles)
+
+    def _too_many(self) -> InputError:
+        return self._limits.exceeded("mesh_elements", f"{self._path} declares more vertices or triangles")
 
     def _values(self, index: Any, width: int) -> np.ndarray:
         """An accessor's numbers, float64 [count, width]."""
@@ -169,6 +181,17 @@ class _Scene:
         if not whole or not 0 <= index < len(items) or not isinstance(items[index], dict):
             raise Damaged(f"refers to an entry of '{name}' that is not there")
         return items[index]
+
+
+def _triangles(corners: np.ndarray, mode: int) -> np.ndarray:
+    """Corners as a list of triangles, a strip (every second triangle turned over) or a fan → [F, 3]."""
+    if mode == 4:
+        return corners[: len(corners) // 3 * 3].reshape(-1, 3)
+    if mode == 6:
+        return np.stack([np.broadcast_to(corners[0], max(len(corners) - 2, 0)), corners[1:-1], corners[2:]], axis=1)
+    strip = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
+    strip[1::2] = strip[1::2, ::-1]
+    return strip
 
 
 def _list(table: dict[str, Any], name: str) -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._errors import InputError
 from ._limits import Limits, one_line, read_bytes
+from ._whole import whole_file
 
 _MAGIC = b"\x93NUMPY"
 _MOST_HEADER = 1 << 16
@@ -87,6 +88,12 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
             np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _ZIP_EPOCH), content.getvalue())
     return whole.getvalue()
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write `npz_bytes`, whole or not at all; raises `InputError` when writing fails."""
+    with whole_file(path) as aside:
+        aside.write_bytes(npz_bytes(arrays))
 
 
 def _parse_npy(data: bytes, name: str, *, texts: bool = False) -> np.ndarray:

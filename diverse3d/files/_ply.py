@@ -1,15 +1,15 @@
-"""PLY files, text and binary: vertices in their order, with the properties that mark them visible or hidden."""
+"""PLY files, text and binary: vertices in their order, their marks of visibility, and triangles."""
 
 from array import array
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ._limits import Limits, read_bytes
-from ._mesh_file import Damaged, MeshFile, first_mark, lines_of, row_of_numbers, visible_by
+from ._mesh import Damaged, Mesh, Polygons, first_mark, lines_of, row_of_numbers, visible_by
 
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -34,15 +34,16 @@ class _Element(NamedTuple):
     properties: list[_Property]
 
 
-def read_ply(path: Path, limits: Limits) -> MeshFile:
-    """Vertices of a PLY file."""
+def read_ply(path: Path, limits: Limits) -> Mesh:
+    """Vertices and triangles of a PLY file."""
     data = read_bytes(path, "mesh_bytes", limits)
     text, elements, start = _header(data, path, limits)
+    polygons = Polygons(path, limits)
     if not text:
-        return _binary(data, start, elements)
+        return _binary(data, start, elements, polygons)
     if len(data) > limits.text_bytes:
         raise limits.exceeded("text_bytes", f"{path} is text, and larger")
-    return _text(lines_of(data[start:], path, limits), elements)
+    return _text(lines_of(data[start:], path, limits), elements, polygons)
 
 
 def _header(data: bytes, path: Path, limits: Limits) -> tuple[bool, list[_Element], int]:
@@ -92,37 +93,45 @@ def _check(elements: list[_Element]) -> None:
         raise Damaged("has lists in its vertices, which are not read; save it without them")
 
 
-def _text(lines: Iterator[bytes], elements: list[_Element]) -> MeshFile:
+def _text(lines: Iterator[bytes], elements: list[_Element], polygons: Polygons) -> Mesh:
     kept: dict[str, array[float]] = {}
     for element in elements:
         names = [column.name for column in element.properties]
-        places = {names.index(name): array("d") for name in _kept(names) if element.name == "vertex"}
+        if element.name == "vertex":
+            kept = {name: array("d") for name in _kept(names)}
+            places = [(names.index(name), values) for name, values in kept.items()]
         for _ in range(element.rows):
             words = next(lines, b"").split()
-            if element.name != "vertex":
-                _check_row(words, element)
-                continue
-            values = row_of_numbers(words, len(names))
-            for place, kept_values in places.items():
-                kept_values.append(values[place])
-        if element.name == "vertex":
-            kept = {names[place]: kept_values for place, kept_values in places.items()}
-    return _mesh({name: np.array(values) for name, values in kept.items()}, elements)
+            if element.name == "vertex":
+                row = row_of_numbers(words, len(names))
+                for place, values in places:
+                    values.append(row[place])
+            else:
+                _text_row(words, element, polygons)
+    return _mesh({name: np.array(values) for name, values in kept.items()}, polygons)
 
 
-def _check_row(words: list[bytes], element: _Element) -> None:
-    """Raise unless a row of text holds what its lists' lengths say."""
+def _text_row(words: list[bytes], element: _Element, polygons: Polygons) -> None:
+    """Add a row's polygon, if it has one; raise unless the row holds what its lists' lengths say."""
     place = 0
     for column in element.properties:
         place += 1
         if column.length and place <= len(words):
             word = words[place - 1]
-            place += int(word) if word.isdigit() and len(word) < 10 else len(words)
+            end = place + (int(word) if word.isdigit() and len(word) < 10 else len(words))
+            if _is_polygon(element, column):
+                polygons.add(words[place:end])
+            place = end
     if place != len(words):
         raise Damaged(f"ends before the {element.rows} rows of {element.name[:40]!r}, or has one that is cut short")
 
 
-def _binary(data: bytes, start: int, elements: list[_Element]) -> MeshFile:
+def _is_polygon(element: _Element, column: _Property) -> bool:
+    wanted = element.name == "face" and column.name in ("vertex_indices", "vertex_index")
+    return wanted and column.length is not None and column.kind.kind in "iu"
+
+
+def _binary(data: bytes, start: int, elements: list[_Element], polygons: Polygons) -> Mesh:
     columns: dict[str, np.ndarray] = {}
     for element in elements:
         if element.name == "vertex":
@@ -133,40 +142,47 @@ def _binary(data: bytes, start: int, elements: list[_Element]) -> MeshFile:
             columns = {name: table[name].astype(np.float64) for name in _kept(list(row.names or ()))}
             start += element.rows * row.itemsize
         elif element.rows:
-            start = _pass_over(data, start, element)
-    return _mesh(columns, elements)
+            start = _rows(data, start, element, polygons)
+    return _mesh(columns, polygons)
 
 
-def _pass_over(data: bytes, start: int, element: _Element) -> int:
-    """Where an element's rows end."""
-    lengths, end = _row(data, start, element)
-    size = end - start
+def _rows(data: bytes, start: int, element: _Element, polygons: Polygons) -> int:
+    """Where an element's rows end; their polygons are added."""
+    drawn = [f"values {i}" for i, column in enumerate(element.properties) if _is_polygon(element, column)]
+    row, _ = _row(data, start, element)
     # Most often all rows are as long as the first (nothing but triangles): then they form a table.
-    if element.rows * size <= len(data) - start:
-        table = np.frombuffer(data, np.uint8, element.rows * size, start).reshape(element.rows, size)
-        if all((table[:, part] == table[0, part]).all() for part in lengths):
-            return start + element.rows * size
+    if element.rows * row.itemsize <= len(data) - start:
+        table = np.frombuffer(data, row, element.rows, start)
+        lengths = [table[name] for name in row.names or () if name.startswith("length")]
+        if all((length == length[0]).all() for length in lengths):
+            for name in drawn:
+                polygons.add_table(table[name])
+            return start + element.rows * row.itemsize
     for _ in range(element.rows):
-        start = _row(data, start, element)[1]
+        row, end = _row(data, start, element)
+        for name in drawn:
+            polygons.add(np.frombuffer(data, row, 1, start)[name][0].tolist())
+        start = end
     return start
 
 
-def _row(data: bytes, start: int, element: _Element) -> tuple[list[slice], int]:
-    """Where in a row its lists' lengths stand, and where it ends."""
-    at, lengths = start, []
-    for column in element.properties:
+def _row(data: bytes, start: int, element: _Element) -> tuple[np.dtype, int]:
+    """The type of the row that starts here, its lists as long as they are in it, and where it ends."""
+    at = start
+    fields: list[tuple[str, np.dtype, tuple[int, ...]]] = []
+    for number, column in enumerate(element.properties):
         count = 1
         if column.length:
-            lengths.append(slice(at - start, at - start + column.length.itemsize))
-            word = data[at : at + column.length.itemsize]
-            count = int.from_bytes(
-                word, "big" if column.length.str[0] == ">" else "little", signed=column.length.kind == "i"
-            )
-            at += column.length.itemsize
+            size = column.length.itemsize
+            order: Literal["big", "little"] = "big" if column.length.str[0] == ">" else "little"
+            count = int.from_bytes(data[at : at + size], order, signed=column.length.kind == "i")
+            fields.append((f"length {number}", column.length, ()))
+            at += size
         at += count * column.kind.itemsize
         if count < 0 or at > len(data):
             raise Damaged(f"is too short for the {element.rows} rows of {element.name[:40]!r} that it declares")
-    return lengths, at
+        fields.append((f"values {number}", column.kind, (count,)))
+    return np.dtype(fields), at
 
 
 def _kept(names: list[str]) -> list[str]:
@@ -175,8 +191,7 @@ def _kept(names: list[str]) -> list[str]:
     return ["x", "y", "z"] if mark is None else ["x", "y", "z", mark]
 
 
-def _mesh(columns: dict[str, np.ndarray], elements: list[_Element]) -> MeshFile:
+def _mesh(columns: dict[str, np.ndarray], polygons: Polygons) -> Mesh:
     vertices = np.stack([columns.pop(axis) for axis in "xyz"], axis=1)
     visible = [visible_by(name, values) for name, values in columns.items()]
-    faces = sum(element.rows for element in elements if element.name == "face")
-    return MeshFile(vertices, visible[0] if visible else None, faces)
+    return Mesh(vertices, polygons.triangles(len(vertices)), visible[0] if visible else None)

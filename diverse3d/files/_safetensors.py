@@ -4,14 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import load
 
 from .._errors import InputError
 from ._json import parse_json
-from ._limits import Limits, one_line
+from ._limits import Limits, one_line, read_bytes
 from ._whole import whole_file
 
 _TYPES = {
@@ -20,28 +20,58 @@ _TYPES = {
 }  # fmt: skip
 
 
-def parse_safetensors(
-    data: bytes, name: str, limits: Limits, *, what: str = "file"
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays and metadata of a safetensors file's content; `name` and `what` say in messages what is read.
+class Tensors(NamedTuple):
+    """What a safetensors file holds."""
 
-    Raises `InputError` where it is damaged, its header is beyond `limits`, or it holds anything but numbers.
+    arrays: dict[str, np.ndarray]
+    """Arrays of numbers by name."""
+    texts: dict[str, str]
+    """Its metadata."""
+    sha256: str
+    """Of the whole file."""
+
+
+def read_safetensors(
+    path: Path, limits: Limits | None = None, *, limit: str = "head_bytes", what: str = "file"
+) -> Tensors:
+    """Arrays and metadata of a safetensors file; `limit` is the one on its size, `what` it is in messages.
+
+    Raises `InputError` where there is no such file, it is damaged, beyond `limits`, or holds anything but numbers.
     """
-    size = int.from_bytes(data[:8], "little")
-    if not 2 <= size <= len(data) - 8:
-        raise InputError(f"{name} is not a safetensors {what} (its header is cut short); give an intact one.")
-    header = parse_json(data[8 : 8 + size], f"{name} (the header)", limits)
-    if not isinstance(header, dict):
-        raise InputError(f"{name} is not a safetensors {what} (its header is no table); give an intact one.")
-    metadata = header.pop("__metadata__", None) or {}
+    limits = Limits.from_environment() if limits is None else limits
+    data = read_bytes(path, limit, limits)
+    header, texts = _header(data, path, limits, what)
     for key, entry in header.items():
         if not _is_sound(entry):
-            raise InputError(f"{name} holds {key[:60]!r}, which is no array of plain numbers; save it as one.")
+            raise InputError(f"{path} holds {key[:60]!r}, which is no array of plain numbers; save it as one.")
     try:
         arrays = load(data)  # refuses unless the arrays declared fill the file exactly, one after another
     except Exception as error:  # a third-party parser, on bytes that may be hostile
-        raise InputError(f"{name} is not a safetensors {what} ({one_line(error)}); give an intact one.") from None
-    return arrays, metadata
+        raise InputError(f"{path} is not a safetensors {what} ({one_line(error)}); give an intact one.") from None
+    return Tensors(arrays, texts, hashlib.sha256(data).hexdigest())
+
+
+def read_safetensors_texts(path: Path) -> dict[str, str]:
+    """The metadata alone; raises `InputError` as `read_safetensors` does, as far as it comes to light."""
+    limits = Limits.from_environment()
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            data = start + file.read(min(int.from_bytes(start, "little"), limits.json_bytes))
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror or error}).") from None
+    return _header(data, path, limits, "file")[1]
+
+
+def _header(data: bytes, path: Path, limits: Limits, what: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is said of each array, and the metadata."""
+    size = int.from_bytes(data[:8], "little")
+    if not 2 <= size <= len(data) - 8:
+        raise InputError(f"{path} is not a safetensors {what} (its header is cut short); give an intact one.")
+    header = parse_json(data[8 : 8 + size], f"{path} (the header)", limits)
+    if not isinstance(header, dict):
+        raise InputError(f"{path} is not a safetensors {what} (its header is no table); give an intact one.")
+    return header, header.pop("__metadata__", None) or {}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

@@ -6,12 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from safetensors import SafetensorError, safe_open
 
 from .._arrays import on_device
 from .._errors import InputError
 from .._suggest import nearest
-from ..files import one_line
+from ..files import read_safetensors
 from ..head import HeadModel
 
 LEARNT_NOISE = Path(__file__).parents[1] / "assets" / "noise.safetensors"
@@ -42,20 +41,14 @@ def check_noise(name: str) -> None:
 def load_noise(head: HeadModel, name: str) -> NoiseModel:
     """The noise model `name` for a head: the learnt one for the embedded head, else an isotropic one.
 
-    Raises `InputError` for an unknown name.
+    Raises `InputError` for an unknown name, and where the learnt ones are damaged.
     """
     check_noise(name)
     if LEARNT_NOISE.is_file():
-        # Only the setting asked for is read, out of all that the file holds.
-        try:
-            with safe_open(LEARNT_NOISE, framework="numpy") as file:
-                learnt = f"{head.sha256}/{name}/sigma" in file.keys()  # noqa: SIM118 (the file is no mapping)
-                parts = ("sigma", "factors", "factor_scale")
-                arrays = [file.get_tensor(f"{head.sha256}/{name}/{part}") for part in parts] if learnt else []
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{LEARNT_NOISE} is damaged ({one_line(error)}); reinstall the package.") from error
-        if learnt and arrays[0].shape == (head.n_vertices,):
-            sigma, factors, scale = arrays
+        stored = read_safetensors(LEARNT_NOISE).arrays
+        parts = [stored.get(f"{head.sha256}/{name}/{part}") for part in ("sigma", "factors", "factor_scale")]
+        sigma, factors, scale = parts
+        if sigma is not None and factors is not None and scale is not None and sigma.shape == (head.n_vertices,):
             return NoiseModel(
                 sigma_m=on_device(sigma, head.dtype),
                 factors_m=on_device(factors.astype(np.float32) * scale[:, None, None], head.dtype),

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from .._errors import InputError
+from ..files import unit_by_size
 
-_UNITS = {"metres": 1.0, "decimetres": 0.1, "centimetres": 0.01, "millimetres": 0.001}
+_HEAD_M = 0.316  # the middle of what is taken for a head, 0.1 to 1 m
 
 
 def shape_of(array: np.ndarray | None) -> str:
@@ -57,11 +58,11 @@ def manifold(faces: np.ndarray, name: str) -> None:
 
 
 def metres_a_unit(template: np.ndarray) -> tuple[str, float]:
-    """The unit in which the template is the size of a head (FLAME's largest extent is 0.32 m)."""
+    """The unit in which the template is the size of a head (FLAME's largest extent is 0.32 m): its name, and metres."""
     extent = float(np.ptp(template, axis=0).max())
-    for name, metres in _UNITS.items():
-        if 0.1 <= extent * metres < 1.0:
-            return name, metres
+    unit = unit_by_size(extent, _HEAD_M, within=10**0.5)
+    if unit is not None:
+        return unit
     raise InputError(
         f"the template is {extent:.3g} units tall, which is the size of a head in no unit from metres to millimetres."
     )

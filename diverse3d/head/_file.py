@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from jax.typing import DTypeLike
 
 from .._arrays import on_device
 from .._errors import InputError
-from ..files import Limits, parse_safetensors, read_bytes
+from ..files import Limits, Tensors, read_safetensors
 from ._albedo import Albedo
 from ._model import HeadModel, LocalModel, SurfacePoints
 from ._residual import LARGEST_COUNT, Fields, carried, read_residual, residual_fields
@@ -67,15 +66,11 @@ def head_arrays(path: str | Path | None = None) -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=4)
-def _read_cached(
-    path: Path, _stamp: tuple[int, int], limits: Limits
-) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
-    data = read_bytes(path, "head_bytes", limits)
-    arrays, metadata = parse_safetensors(data, str(path), limits, what="head file")
-    return arrays, metadata, hashlib.sha256(data).hexdigest()
+def _read_cached(path: Path, _stamp: tuple[int, int], limits: Limits) -> Tensors:
+    return read_safetensors(path, limits, what="head file")
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+def _read(path: Path) -> Tensors:
     if not path.is_file():
         raise InputError(f"There is no head file at {path}; leave --head out to use the embedded head.")
     status = path.stat()

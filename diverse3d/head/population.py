@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
-from diverse3d._errors import InputError
-
+from .._errors import InputError
+from ..files import read_safetensors
 from ._file import load_head
 from ._model import HeadModel
 
@@ -29,7 +29,6 @@ SPLITS = {"train": 1001, "validation": 2002, "test": 3003}
 
 # Heads computed at once. A split is cut at multiples of it, so that every head comes out bit for bit alike.
 _CHUNK = 64
-_LARGEST_FILE_BYTES = 64_000_000
 _NEUTRAL_SHARE, _PROTOTYPE_SHARE = 0.25, 0.40  # the rest are random combinations of units
 
 
@@ -85,23 +84,18 @@ def load_population(path: Path | None = None, head: Path | None = None) -> Popul
 
 
 def _read(path: Path, head: HeadModel) -> Population:
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise InputError(f"{path}: no such file; reinstall the package or run `diverse3d head build`")
-    if path.stat().st_size > _LARGEST_FILE_BYTES:
-        raise InputError(f"{path}: larger than a population file can be")
     try:
-        with safe_open(path, framework="numpy") as file:
-            table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            texts = file.metadata() or {}
-            couplings = json.loads(texts["couplings"])
-        if texts.get("head_sha256") != head.sha256:
-            raise InputError(f"{path} is the population of another head than '{head.name}'; build both together")
+        table, texts, _ = read_safetensors(path)
+        couplings = json.loads(texts["couplings"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a population file of this version ({error})") from error
+    if texts.get("head_sha256") != head.sha256:
+        raise InputError(f"{path} is the population of another head than '{head.name}'; build both together")
+    try:
         return population_of(head, table, couplings)
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a population file of this version ({error})") from error
 
 

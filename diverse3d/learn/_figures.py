@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..diversify import Learned
+from ..diversify import ComponentResidual, MaskedModel
 from ..fit import load_noise
 from ..head import HeadModel
 from ..observe import SETTINGS, STANDARD_REGIONS, occluded_vertices
@@ -20,13 +20,13 @@ from ._views import region_masks
 _SAMPLES, _VIEWS, _MASKS = 16, 240, 16
 
 
-def masked_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]) -> dict[str, Any]:
+def masked_figures(learned: MaskedModel, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]) -> dict[str, Any]:
     """Mean vertex error in mm of whole heads, and hidden and visible behind each occluder, of the decoded mean."""
 
     @jax.jit
     def error_mm(head_m: Float[Array, "V 3"], visible: Bool[Array, " V"]) -> Float[Array, " V"]:
-        latent = learned.masked.encode(learned.offsets(head_m), visible)
-        return 1e3 * jnp.linalg.norm(learned.vertices(learned.masked.decode(latent.mean)) - head_m, axis=1)
+        latent = learned.encode(head_m, visible)
+        return 1e3 * jnp.linalg.norm(learned.decode(latent.mean) - head_m, axis=1)
 
     heads = jnp.asarray(heads_m, head.dtype)
     seen = jnp.ones(head.n_vertices, bool)
@@ -43,7 +43,9 @@ def masked_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray,
     return result
 
 
-def component_figures(learned: Learned, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]) -> dict[str, Any]:
+def component_figures(
+    learned: ComponentResidual, head: HeadModel, heads_m: Float[np.ndarray, "H V 3"]
+) -> dict[str, Any]:
     """Energy score of 16 samples in the hidden part in mm, beside the posterior's, in both settings.
 
     Behind each occluder, paired over heads, with the half-width of the 95 % interval of the difference. The closed form

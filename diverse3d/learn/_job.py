@@ -17,6 +17,7 @@ from meshvae import MaskedVAE, MeshSource, ModelConfig, ResidualVAE, Source, Tra
 
 from .._errors import InputError
 from ..diversify import ComponentConfig, count_components, make_component_model, save_components
+from ..files import read_registered
 from ..fit import load_noise
 from ..head import HeadModel, sample_head
 from ..head.population import load_population, sample, split
@@ -88,7 +89,7 @@ def head_data(head: HeadModel, *, validation: int) -> Data:
 
 def folder_data(head: HeadModel, folder: Path, *, by: str) -> Data:
     """Registered meshes of a folder, split by subject or by expression."""
-    meshes, subjects, expressions = meshvae.read_meshes(folder, head.n_vertices)
+    meshes, subjects, expressions, _ = read_registered(folder, head.n_vertices)
     kept, back = meshvae.split_by_subject(subjects, expressions, by=by)
     draw = meshvae.from_array(meshes[kept])
     return Data(

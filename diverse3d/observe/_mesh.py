@@ -8,21 +8,16 @@ from typing import Any
 import numpy as np
 import trimesh
 
+from .. import files
 from .._errors import InputError
-from ..files import Limits, read_bytes, read_npy, read_npz
-from ..files._gltf import read_gltf
-from ..files._mesh_file import Damaged, first_mark, lines_of, read_obj, read_off, visible_by
-from ..files._ply import read_ply
+from ..files import Limits, first_mark, lines_of, read_bytes, read_npy, read_npz, unit_by_size, visible_by
 from ..head import HeadModel, load_head
 from ._observation import MeshObservation, PartialMesh
 
-_READERS = {".ply": read_ply, ".obj": read_obj, ".off": read_off, ".glb": read_gltf, ".gltf": read_gltf}
-
-MESH_SUFFIXES = (*_READERS, ".npz")
+MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".gltf", ".npz")
 """Mesh files that keep the order of vertices; `.npz` holds `vertices` [V,3] and perhaps `visible` [V]."""
 
 _OTHER_SUFFIXES = (".stl", ".3mf", ".3ds", ".dae", ".fbx", ".blend", ".usdz", ".usd", ".vtk", ".vtp", ".wrl", ".x3d")
-_UNITS_M = (1.0, 0.1, 0.01, 0.001)
 _LARGEST = 1e12
 
 
@@ -96,14 +91,14 @@ def mesh_unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray,
     if not 0 < size < _LARGEST:
         where = "in one point" if size == 0 else "impossibly far apart"
         raise InputError(f"{source}: all visible vertices lie {where}; give a mesh of a head.")
-    ratio = spread(template_m[visible]) / size
-    unit_m = min(_UNITS_M, key=lambda unit: abs(np.log(ratio / unit)))
-    if not 0.5 < ratio / unit_m < 2.0:
+    size_m = spread(template_m[visible])
+    unit = unit_by_size(size, size_m)
+    if unit is None:
         raise InputError(
-            f"{source}: the visible part is {1 / ratio:.3g} times the size of a head in metres; "
+            f"{source}: the visible part is {size / size_m:.3g} times the size of a head in metres; "
             "give it in metres, decimetres, centimetres or millimetres."
         )
-    return unit_m
+    return unit[1]
 
 
 def refuse_other_meshes(path: Path) -> None:
@@ -124,16 +119,12 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             raise InputError(f"{path} holds no array 'vertices'.")
         return _numbers(arrays["vertices"], str(path)), arrays.get("visible")
     refuse_other_meshes(path)
-    if suffix not in _READERS:
+    if suffix not in MESH_SUFFIXES:
         raise InputError(f"{path} can't be read as a mesh by its name: give a {', '.join(MESH_SUFFIXES)} file.")
-    try:
-        with np.errstate(invalid="ignore"):  # a signalling NaN, which casting and comparing complain of, is a NaN
-            vertices, visible, faces = _READERS[suffix](path, limits)
-    except Damaged as error:
-        raise InputError(f"{path} can't be read as a mesh: it {error}.") from None
-    if not faces:
+    mesh = files.read_mesh(path, limits)
+    if not len(mesh.faces):
         raise InputError(f"{path} holds no faces; a mesh in the head's topology is needed.")
-    return vertices, visible
+    return mesh.vertices, mesh.visible
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:

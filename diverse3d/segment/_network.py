@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from safetensors import SafetensorError, safe_open
 
 from .._arrays import on_device
 from .._errors import InputError
-from ..files import one_line
+from ..files import one_line, read_safetensors
 
 ASSET = "segment.safetensors"
 """The trained weights in the package."""
@@ -73,9 +72,8 @@ def load_segmenter(name: str, path: Path | None = None) -> Segmenter:
     if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
         raise InputError(f"{path} is missing or no such weights; reinstall the package.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            keys = [key for key in file.keys() if key.startswith(f"{name}/")]  # noqa: SIM118 (the file is no mapping)
-            table = {key.split("/")[1]: on_device(file.get_tensor(key), jnp.float32) for key in keys}
+        own = {key: array for key, array in read_safetensors(path).arrays.items() if key.startswith(f"{name}/")}
+        table = {key.split("/")[1]: on_device(array, jnp.float32) for key, array in own.items()}
         layers = range(sum(part.startswith("weight") for part in table))
         return Segmenter(
             centre=table["centre"],
@@ -83,5 +81,5 @@ def load_segmenter(name: str, path: Path | None = None) -> Segmenter:
             weights=tuple(table[f"weight{i}"] for i in layers),
             biases=tuple(table[f"bias{i}"] for i in layers),
         )
-    except (SafetensorError, OSError, LookupError, ValueError) as error:
+    except (LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({one_line(error)}); reinstall the package.") from error

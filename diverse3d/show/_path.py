@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from ..diversify import HeadPath
-from ..files import npz_bytes, whole_folder, write_json
+from ..files import npz_bytes, whole_folder, write_json, write_npz
 from ..observe import write_png
 from ._animation import animated_glb_bytes, gif_bytes
 from ._colour import uncertainty_colours
@@ -59,7 +59,7 @@ def save_path(
                 "alpha": np.asarray(path.alpha, np.float32),
                 "visible_deviation_mm": path.visible_deviation_mm.astype(np.float32),
             }
-            (folder / "path.npz").write_bytes(npz_bytes(arrays))
+            write_npz(folder / "path.npz", arrays)
             (folder / "path.glb").write_bytes(animated_glb_bytes(vertices, faces, colours))
             (folder / "path.gif").write_bytes(gif_bytes(pictures))
             write_png(folder / "path.png", np.asarray(strip))

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
-from ..files import RECORD_NAME, npz_bytes, whole_folder, write_json
+from ..files import RECORD_NAME, whole_folder, write_json, write_npz
 from ..fit import Fit, FitConfig, PhotoFit
 from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
@@ -116,7 +116,7 @@ def save(
             sheet = contact_sheet(result.seen, result.fit, faces, result)
         with stages("write"):
             write_png(folder / "contact-sheet.png", np.asarray(sheet))
-            (folder / "completions.npz").write_bytes(npz_bytes(completion_arrays(result)))
+            write_npz(folder / "completions.npz", completion_arrays(result))
             colours = uncertainty_colours(result.uncertainty)
             (folder / "meshes").mkdir()
             heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
@@ -175,7 +175,7 @@ def save_fit(
                 "pose": np.asarray(parameters.pose, np.float32),
                 "translation": np.asarray(parameters.translation_m, np.float32),
             }
-            (folder / "fit.npz").write_bytes(npz_bytes(arrays))
+            write_npz(folder / "fit.npz", arrays)
             if is_flame(head):
                 write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
             write_glb(folder / "fit.glb", world, faces, visibility_colours(visible))
@@ -274,7 +274,7 @@ def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
             "visible": seen.mesh.visible,
             "held": np.asarray(held, np.float32),
         }
-        (folder / "input.npz").write_bytes(npz_bytes(arrays))
+        write_npz(folder / "input.npz", arrays)
 
 
 def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 
 from ..._errors import InputError
+from ...files import read_registered, unit_by_size
 from .._imported import Imported as Imported
 from .._imported import finish
 from .._imported import write_head as write_head
 from ._landmarks import read_landmarks, read_masks
 from ._local import higher_components, local_arrays, mesh_residuals
-from ._meshes import read_meshes
 from ._read import ImportLimits, read_arrays
 from ._texture import read_texture
 from ._validate import FLAME_PARENTS, FlameArrays, validate
@@ -30,6 +30,9 @@ _WANTED = (
     "v_template", "f", "faces", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table",
     "lmk_face_idx", "lmk_b_coords", "landmark_indices",
 )  # fmt: skip
+
+MAX_MESHES = 5000
+"""More registered meshes than these are thinned evenly."""
 
 _LICENCE = "that of the imported files (see docs/use-your-flame.md)"
 
@@ -65,7 +68,7 @@ def import_flame(
         arrays |= {f"region/{name}/vertices": index for name, index in regions.items()}
         notes += said
         used[masks.name] = digest
-        local, origin = _local(flame, regions, data, limits)
+        local, origin = _local(flame, regions, data)
         arrays |= local
     else:
         if data is not None:
@@ -121,9 +124,7 @@ def model_arrays(flame: FlameArrays) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _local(
-    flame: FlameArrays, regions: dict[str, np.ndarray], data: Path | None, limits: ImportLimits | None
-) -> tuple[dict[str, np.ndarray], str]:
+def _local(flame: FlameArrays, regions: dict[str, np.ndarray], data: Path | None) -> tuple[dict[str, np.ndarray], str]:
     """Local models of the regions, and where they come from."""
     if data is None:
         residual = higher_components(flame.identity, flame.expression)
@@ -131,7 +132,7 @@ def _local(
             return {}, "none (the head has no more than ten identity and ten expression components)"
         origin = f"the head's own {len(residual) // 2} components after ten identity and ten expression components"
         return local_arrays(residual, regions), origin
-    meshes, total = read_meshes(data, len(flame.template), limits)
+    meshes, _, _, total = read_registered(data, len(flame.template), most=MAX_MESHES)
     scale = _mesh_unit(meshes, flame.template)
     residual = mesh_residuals(
         scale * meshes, flame.template.astype(np.float64), flame.identity, flame.expression, regions.get("scalp")
@@ -146,13 +147,13 @@ def _local(
 def _mesh_unit(meshes: np.ndarray, template: np.ndarray) -> np.float32:
     """Metres a unit of registered meshes, by their size against the template's."""
     size = float(np.median(np.ptp(meshes, axis=1).max(axis=1)))
-    ratio = float(np.ptp(template, axis=0).max()) / max(size, 1e-12)
-    unit = min((1.0, 0.1, 0.01, 0.001), key=lambda candidate: abs(np.log(ratio / candidate)))
-    if not 0.5 < ratio / unit < 2.0:
+    size_m = float(np.ptp(template, axis=0).max())
+    unit = unit_by_size(size, size_m)
+    if unit is None:
         raise InputError(
             f"the registered meshes are {size:.3g} units tall, which is no head's size in metres to millimetres."
         )
-    return np.float32(unit)
+    return np.float32(unit[1])
 
 
 def _gender(file: Path) -> Gender | None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._errors import InputError
-from ...files import npz_bytes, whole_file
+from ...files import write_npz
 from .._model import HeadModel, HeadParameters
 from ._read import ImportLimits, read_arrays
 
@@ -107,8 +107,7 @@ def flame_parameters(head: HeadModel, frames: Sequence[HeadParameters]) -> Flame
 def write_flame_parameters(path: str | os.PathLike[str], parameters: FlameParameters) -> None:
     """Write parameters as .npz with VHAP's key names, whole or not at all."""
     table = {field.name: getattr(parameters, field.name) for field in dataclasses.fields(parameters)}
-    with whole_file(path) as aside:
-        aside.write_bytes(npz_bytes({name: value for name, value in table.items() if value is not None}))
+    write_npz(Path(path), {name: value for name, value in table.items() if value is not None})
 
 
 def read_flame_parameters(path: str | os.PathLike[str], limits: ImportLimits | None = None) -> FlameParameters:

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ..._errors import InputError
-from ...files import Limits
+from ...files import Limits, read_safetensors
 
 _CHILD = Path(__file__).with_name("_child.py")
 _CODES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")
@@ -74,7 +72,8 @@ def open_arrays(
     kind = _kind(path, limits)
     digest = _sha256(path)
     if kind == "safetensors":
-        yield Arrays(_safetensors(path, wanted), (), digest)
+        arrays = read_safetensors(path, limits, limit="import_bytes").arrays
+        yield Arrays({name: array for name, array in arrays.items() if wanted is None or name in wanted}, (), digest)
         return
     with tempfile.TemporaryDirectory(prefix="diverse3d-") as folder:
         out = Path(folder) / "arrays"
@@ -117,14 +116,6 @@ def _kind(path: Path, limits: ImportLimits) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _safetensors(path: Path, wanted: tuple[str, ...] | None) -> dict[str, np.ndarray]:
-    try:
-        arrays = load_file(path)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no sound safetensors file ({error}).") from None
-    return {name: array for name, array in arrays.items() if wanted is None or name in wanted}
 
 
 def _run_child(
