@@ -11,7 +11,17 @@ from helpers import as_float32, rotation_about, tiny_arrays
 
 from diverse3d._errors import InputError
 from diverse3d._optimise import BUDGET_USED, CONVERGED
-from diverse3d.fit import FitConfig, Weights, fit, isotropic_noise, learn_noise, load_noise, noise_arrays, prepare
+from diverse3d.fit import (
+    FitConfig,
+    Weights,
+    fit,
+    isotropic_noise,
+    learn_noise,
+    load_noise,
+    noise_arrays,
+    prepare,
+    seen_pixels,
+)
 from diverse3d.fit._align import kabsch
 from diverse3d.fit._costs import smoothness_factor
 from diverse3d.fit._photo import fitted_points, landmark_head
@@ -174,6 +184,22 @@ def test_photo_landmarks_are_met_and_the_camera_is_consistent(still_problem, rng
     assert not seen.photo.hidden[pixels[got.visible][:, 1], pixels[got.visible][:, 0]].any()
     depth = np.asarray(got.to_world(got.vertices_m))[:, 2]
     assert got.visible.any() and depth[np.asarray(got.visible)].mean() > depth.mean() + 0.03
+
+
+def test_a_photo_s_fit_is_a_dozen_programs_and_a_second_face_compiles_none(coloured, rng):
+    head = coloured
+    problem, compiled = prepare(head), []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+
+    def programs(yaw: float, hide: slice | None) -> int:
+        shape = head.shaped(head.prior_mean + 0.5 * np.asarray(rng.normal(size=head.n_components)))
+        seen = photo_of(head, np.asarray(shape) @ rotation_about([0.1, 1, 0], yaw).T, hide=hide)
+        compiled.clear()
+        seen_pixels(seen, problem.pixels, fit(seen, problem))
+        return compiled.count("/jax/core/compile/backend_compile_duration")
+
+    assert programs(0.1, None) <= 20
+    assert programs(-0.3, np.s_[270:]) == 0
 
 
 def test_landmark_heads_with_and_without_dense_points(tiny_head, rng):
