@@ -102,7 +102,7 @@ def load_model(
         known = description["format"] == FORMAT and "template" in arrays
         scale, residual_scale = float(description["scale"]), float(description["residual_scale"])
         card, settings = dict(description["card"]), json.dumps(description["config"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(outdated) from error
     if not known:
         raise InputError(outdated)

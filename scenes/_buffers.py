@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from PIL import Image
 
-from diverse3d.surface import Perspective, harmonics, shade
+from diverse3d.surface import Hits, Perspective, harmonics, host_normals, shade, zbuffer
 
-from ._mesh import Mesh, normals_of
-from ._zbuffer import Hits, zbuffer
+from ._mesh import Mesh
 
 _BLOCK = 24576  # more vertices than most scenes have, so that few shapes are compiled
 _SHADOW_SIDE_PX = 176
@@ -50,10 +49,10 @@ def look(
     """
     place, near = _project(camera, jnp.asarray(_padded(points_m.astype(np.float32), 0.0)))
     place, near = np.asarray(place)[: len(points_m)], np.asarray(near)[: len(points_m)]
-    hits = zbuffer(place, near, faces, side, solid=solid)
-    pixels = np.flatnonzero(hits.triangle.reshape(-1) >= 0)
+    hits = zbuffer(place, near, faces, height=side, width=side, solid=solid)
+    pixels = np.flatnonzero(hits.face.reshape(-1) >= 0)
     weight = hits.barycentric.reshape(-1, 3)
-    inside = weight[pixels] * near[faces[hits.triangle.reshape(-1)[pixels]]]
+    inside = weight[pixels] * near[faces[hits.face.reshape(-1)[pixels]]]
     weight[pixels] = inside / inside.sum(1, keepdims=True)
     return hits
 
@@ -67,7 +66,7 @@ def interpolated(
     attributes: Float32[np.ndarray, "n d"], faces: Int[np.ndarray, "m 3"], hits: Hits, pixels: Int[np.ndarray, " p"]
 ) -> Float32[np.ndarray, "p d"]:
     """Vertex attributes at pixels (flat indices) that see something."""
-    corners = faces[hits.triangle.reshape(-1)[pixels]]
+    corners = faces[hits.face.reshape(-1)[pixels]]
     weight = hits.barycentric.reshape(-1, 3)[pixels]
     out = attributes[corners[:, 0]] * weight[:, :1]
     for k in (1, 2):
@@ -120,7 +119,7 @@ def lit_share(
     low, high = seen[:, :2].min(0), seen[:, :2].max(0)
     scale = (_SHADOW_SIDE_PX - 8) / float((high - low).max())
     place = (seen[:, :2] - low) * scale + 4
-    depth = zbuffer(place, seen[:, 2], faces, _SHADOW_SIDE_PX).nearness
+    depth = zbuffer(place.astype(np.float32), seen[:, 2], faces, height=_SHADOW_SIDE_PX, width=_SHADOW_SIDE_PX).nearness
     column, row = np.floor(place).astype(int).T
     facing = normals @ light.direction
     slope = np.sqrt(np.clip(1 - facing**2, 0, 1)) / np.clip(facing, 0.15, 1)
@@ -140,7 +139,7 @@ def _openness(points: bytes, faces: bytes) -> Float32[np.ndarray, " V"]:
     """Share of the sky that each vertex sees, weighted by the cosine."""
     vertices = np.frombuffer(points, np.float32).reshape(-1, 3)
     triangles = np.frombuffer(faces, np.int32).reshape(-1, 3)
-    normals = normals_of(vertices, triangles)
+    normals = host_normals(vertices, triangles).astype(np.float32)
     count = 40
     height = 1 - 2 * (np.arange(count) + 0.5) / count
     around = np.pi * (1 + 5**0.5) * np.arange(count)
@@ -151,7 +150,9 @@ def _openness(points: bytes, faces: bytes) -> Float32[np.ndarray, " V"]:
         low = seen[:, :2].min(0)
         scale = (_OPEN_SIDE_PX - 4) / float((seen[:, :2].max(0) - low).max())
         place = (seen[:, :2] - low) * scale + 2
-        depth = zbuffer(place, seen[:, 2], triangles, _OPEN_SIDE_PX).nearness
+        depth = zbuffer(
+            place.astype(np.float32), seen[:, 2], triangles, height=_OPEN_SIDE_PX, width=_OPEN_SIDE_PX
+        ).nearness
         column, row = np.floor(place).astype(int).T
         facing = np.clip(normals @ direction, 0, 1)
         slope = np.sqrt(1 - facing**2) / facing.clip(0.15)

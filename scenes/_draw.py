@@ -8,20 +8,19 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, PRNGKeyArray, UInt8
 
 from diverse3d.head import HeadModel
-from diverse3d.surface import Perspective, facing_camera
+from diverse3d.surface import Hits, Perspective, boundary_loops, facing_camera, host_normals
 
 from ._buffers import Light, covered, interpolated, irradiance, lit_share, look, openness
 from ._envelope import Envelope
 from ._hair import draw_body, draw_hair
 from ._held import draw_hand, draw_microphone, draw_strands
-from ._mesh import Mesh, Part, merged, normals_of, open_edge
+from ._mesh import Mesh, Part, merged
 from ._noise import stream
 from ._patch import draw_backdrop, draw_patch
 from ._person import Person, SkinPaint, draw_person
 from ._sensor import develop
 from ._setting import Pose, draw_camera, draw_light, draw_pose
 from ._wear import draw_glasses, draw_scarf, draw_surgical_mask
-from ._zbuffer import Hits
 
 FINER = 1.5
 """Pixels are drawn this much finer than the picture and averaged."""
@@ -71,7 +70,7 @@ def draw(
     occluding, clear = occluder_parts(head, truth, marks, person, occluder, things)
     hair_rng, faces = stream(key, "hair"), np.asarray(head.faces)
     hair = draw_hair(head, truth, person.hair, person.hairline, hair_rng)
-    ends = open_edge(faces)
+    ends = max(boundary_loops(faces), key=len)
     body = draw_body(pose(truth[ends]), person.reflectance[ends].mean(0), hair_rng)
 
     # Layer by layer, nearest wins.
@@ -99,7 +98,7 @@ def draw(
         owner[layer.wins[won]], nearest[layer.wins[won]] = number, near[won]
     face_triangle = np.zeros(len(bodies.faces), bool)
     face_triangle[: len(faces)] = _face_triangles(head)
-    face = ((before == 0) & face_triangle[layers[0].hits.triangle.reshape(-1)]).reshape(fine, fine)
+    face = ((before == 0) & face_triangle[layers[0].hits.face.reshape(-1)]).reshape(fine, fine)
     hidden = (owner == 2).reshape(fine, fine)
     patch = None
     if occluder == "random-shape":
@@ -162,12 +161,12 @@ def _looked(
     points: np.ndarray, mesh: Mesh, camera: Perspective, fine: int, solid: int = 0
 ) -> tuple[Hits, Int[np.ndarray, " p"]]:
     hits = look(points, mesh.faces, camera, fine, solid)
-    return hits, np.flatnonzero(hits.triangle.reshape(-1) >= 0)
+    return hits, np.flatnonzero(hits.face.reshape(-1) >= 0)
 
 
 def _kept(mesh: Mesh, parts: Sequence[Part], hits: Hits, pixels: np.ndarray) -> Bool[np.ndarray, " p"]:
     """Which pixels see something where there are gaps between strands."""
-    kept, part = np.ones(len(pixels), bool), mesh.part[hits.triangle.reshape(-1)[pixels]]
+    kept, part = np.ones(len(pixels), bool), mesh.part[hits.face.reshape(-1)[pixels]]
     for number, one in enumerate(parts):
         if one.keep is not None:
             mine = part == number
@@ -203,7 +202,7 @@ def _shade_all(
         np.zeros((start[-1], 3), np.float32),
         np.concatenate([np.full(len(layer.mesh.faces), k) for k, layer in enumerate(layers) if layer.parts]),
     )
-    normals = normals_of(everything.points_m, everything.faces)
+    normals = host_normals(everything.points_m, everything.faces).astype(np.float32)
     count = head.n_vertices
     # Sheets are seen from both sides.
     normals[count:] *= np.where(normals[count:, 2:] < 0, -1, 1)
@@ -224,7 +223,7 @@ def _shade_all(
             extra[:count, :3], extra[:count, 3] = person.reflectance, skin.eyeball
             attributes = np.concatenate([attributes, extra], 1)
         at = interpolated(attributes, layer.mesh.faces, layer.hits, pixels)
-        part = layer.mesh.part[layer.hits.triangle.reshape(-1)[pixels]]
+        part = layer.mesh.part[layer.hits.face.reshape(-1)[pixels]]
         for k, one in enumerate(layer.parts):
             mine = part == k
             if not mine.any():

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from diverse3d.head import HeadModel
+from diverse3d.surface import catmull_rom, host_normals
 
-from ._mesh import Paint, Part, Sheet, curve, normals_of, sheet
+from ._mesh import Paint, Part, Sheet, sheet
 from ._noise import Noise
 
 _LINE_ANGLE = (0.0, 0.5, 0.85, 1.1, 1.3, 1.55, 1.9, 2.4, 3.15)
@@ -33,7 +34,7 @@ def draw_hair(
     ears = [np.asarray(head.regions[name]) for name in ("left_ear", "right_ear") if name in head.regions]
     grown = np.clip(above / 0.025, 0.0, 1.0)
     grown = grown * grown * (3 - 2 * grown)
-    out = normals_of(vertices, np.asarray(head.faces))
+    out = host_normals(vertices, np.asarray(head.faces)).astype(np.float32)
     rough = noise(template.astype(np.float32), 0.03)
     lift = 0.0012 + grown * (depth * (1 + 0.2 * rough) + crown * np.clip(template[:, 1] / 0.1, 0, 1))
     lift = np.where(above > -0.015, lift, 0.0)
@@ -112,7 +113,7 @@ def draw_body(ring: Float[np.ndarray, "b 3"], skin: Float[np.ndarray, " 3"], rng
     stripes, pattern = rng.uniform(15, 90), int(rng.integers(0, 4))
 
     def loft(rings: list[tuple[float, float, float, float]]) -> Sheet:
-        fine = curve(np.array(rings), 4 * len(rings))
+        fine = catmull_rom(np.array(rings), 4 * len(rings))
         around = np.linspace(0, 2 * np.pi, 49)[None, :-1]
         y, x, z, back = (fine[:, i, None] for i in range(4))
         points = np.stack([centre[0] + x * np.sin(around), y + 0 * around, centre_z - back + z * np.cos(around)], -1)

@@ -3,9 +3,11 @@
 import numpy as np
 from jaxtyping import Float, Float32
 
+from diverse3d.surface import catmull_rom
+
 from ._envelope import Envelope
 from ._hair import dye, strands
-from ._mesh import Part, ball, curve, sheet, tube
+from ._mesh import Part, ball, sheet, tube
 from ._noise import Noise
 from ._wear import plain
 
@@ -82,7 +84,7 @@ def draw_hand(
     wrist = on_face(np.zeros(1), np.array([-0.052]), size * 0.012)[0]
     down = -(along[0] * np.array([np.cos(angle), 0.0, -np.sin(angle)]) + along[1] * np.array([0.0, 1.0, 0.0]))
     elbow = wrist + 0.2 * down + np.array([0.0, 0.0, rng.uniform(0.0, 0.06)])
-    path = curve(np.stack([wrist - 0.03 * down, wrist, (wrist + elbow) / 2, elbow]), 16)
+    path = catmull_rom(np.stack([wrist - 0.03 * down, wrist, (wrist + elbow) / 2, elbow]), 16)
     points, faces, _ = tube(path, size * np.linspace(0.024, 0.038, 16), sides=20)
     parts.append(Part(points, faces, points, paint, 0.35, 12.0))
     if rng.uniform() < 0.5:

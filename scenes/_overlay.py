@@ -9,11 +9,11 @@ from diverse3d import InputError
 from diverse3d._suggest import nearest
 from diverse3d.fit import Fit, PhotoFit
 from diverse3d.head import HeadModel
-from diverse3d.surface import STUDIO_LIGHT, Perspective, linear_from_srgb, shade, srgb_from_linear
+from diverse3d.surface import STUDIO_LIGHT, Perspective, host_normals, linear_from_srgb, shade, srgb_from_linear
 
 from ._buffers import covered, interpolated, look
 from ._draw import FINER, occluder_parts
-from ._mesh import merged, normals_of
+from ._mesh import merged
 from ._noise import stream
 from ._person import draw_person
 
@@ -54,9 +54,9 @@ def put_on(
     points = np.concatenate([vertices, mesh.points_m]) @ turn.T + shift
     faces = np.concatenate([np.asarray(head.faces), mesh.faces + len(vertices)])
     hits = look(points, faces, camera, fine)
-    owner = hits.triangle.reshape(-1) - len(head.faces)
+    owner = hits.face.reshape(-1) - len(head.faces)
     pixels = np.flatnonzero(owner >= 0)
-    normals = normals_of(points, faces)
+    normals = host_normals(points, faces).astype(np.float32)
     normals *= np.where(normals[:, 2:] < 0, -1, 1)  # sheets are seen from both sides
     coordinates = np.concatenate([np.zeros((len(vertices), 3), np.float32), mesh.coordinates])
     at = interpolated(np.concatenate([coordinates, normals], 1), faces, hits, pixels)

@@ -4,9 +4,11 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.spatial import cKDTree
 
+from diverse3d.surface import catmull_rom
+
 from ._envelope import Envelope, place
 from ._hair import dye
-from ._mesh import Paint, Part, curve, sheet, tube
+from ._mesh import Paint, Part, sheet, tube
 from ._noise import Noise
 
 Landmarks = Float[np.ndarray, "68 3"]
@@ -106,13 +108,13 @@ def draw_glasses(
         inner = bent(centre + np.array([-s * half * 0.97, 0.25 * tall, 0.0]))
         hinges[s * 2] = inner
     middle = (hinges[-2] + hinges[2]) / 2 + [0, 0.002, 0.003]
-    hiding.append(Part(*tube(curve(np.stack([hinges[-2], middle, hinges[2]]), 12), 1.2 * thick), rim, 0.9, 40.0))
+    hiding.append(Part(*tube(catmull_rom(np.stack([hinges[-2], middle, hinges[2]]), 12), 1.2 * thick), rim, 0.9, 40.0))
     for s in (-1, 1):
         sides = vertices[(s * vertices[:, 0] > 0.04) & (np.abs(vertices[:, 2] + 0.04) < 0.02)]
         beside = float(np.abs(sides[np.abs(sides[:, 1] - hinges[s][1]) < 0.02, 0]).max(initial=0.07))
         ear = np.array([s * (beside + 0.002), marks[16 if s > 0 else 0, 1] + 0.012, -0.045])
         corner = hinges[s] + [s * 0.003, 0, -0.004]
-        path = curve(np.stack([hinges[s], corner, ear, ear + np.array([0.0, -0.025, -0.03])]), 22)
+        path = catmull_rom(np.stack([hinges[s], corner, ear, ear + np.array([0.0, -0.025, -0.03])]), 22)
         hiding.append(Part(*tube(path, 1.3 * thick, sides=8), rim, 0.9, 40.0))
     return hiding, clear
 
@@ -168,7 +170,7 @@ def draw_surgical_mask(
         for row, towards in ((0, [0, 0.012, 0]), (rows - 1, [0, -0.022, 0])):
             start = points.reshape(rows, columns, 3)[row, last]
             middle = (start + ear + towards) / 2 + [s * 0.006, 0, 0.002]
-            parts.append(Part(*tube(curve(np.stack([start, middle, ear + towards]), 12), 0.0013, sides=6), loop))
+            parts.append(Part(*tube(catmull_rom(np.stack([start, middle, ear + towards]), 12), 0.0013, sides=6), loop))
     return parts
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diverse3d.head._file import head_arrays, load_head
+from diverse3d.surface import farthest_points
 from tools import _scans
 
 VERTICES = 421
@@ -54,7 +55,7 @@ def setting(scans):
     landmarks = 1e3 * np.asarray(head.landmarks68(head.template_m))
     places = tool.Places(mesh, mean, covered, covered & face & (mean[:, 2] > -15.0), landmarks, nose)
     front = np.flatnonzero(places.front)
-    index = front[tool.spread_out(mean[front], VERTICES)]
+    index = front[farthest_points(mean[front], VERTICES)]
     rows = np.r_[: head.n_identity, head.n_identity + head.n_expression : head.n_components]
     basis = 1e3 * np.asarray(head.components_m, np.float64).reshape(head.n_components, -1, 3)[rows][:, index]
     basis = basis.reshape(len(rows), -1)

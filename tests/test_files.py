@@ -12,7 +12,17 @@ from trimesh.exchange.stl import export_stl_ascii
 
 import meshvae
 from diverse3d import InputError
-from diverse3d.files import UNITS_M, read_mesh, read_registered, unit_by_size, whole_file
+from diverse3d.diversify._components import load_components
+from diverse3d.files import (
+    UNITS_M,
+    read_mesh,
+    read_registered,
+    read_safetensors,
+    read_safetensors_texts,
+    unit_by_size,
+    whole_file,
+    write_safetensors,
+)
 
 POLYGONS = [(0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4)]
 FANS = [(0, 1, 2), (0, 1, 2), (0, 2, 3), (0, 1, 2), (0, 2, 3), (0, 3, 4)]
@@ -132,6 +142,24 @@ def test_registered_meshes_of_all_kinds_are_thinned_evenly(ball, tmp_path):
     with pytest.raises(InputError, match="holds no mesh"):
         (tmp_path / "empty").mkdir()
         read_registered(tmp_path / "empty", 43)
+
+
+def test_a_description_nested_without_end_is_refused(tmp_path, tiny_head):
+    path = tmp_path / "weights.safetensors"
+    for name in ("components", "meshvae"):
+        write_safetensors(path, {"a": np.zeros(3)}, {name: "[" * 200_000})
+        assert read_safetensors_texts(path) == read_safetensors(path).texts == {name: "[" * 200_000}
+        with pytest.raises(InputError, match="of this version"):
+            load_components(tiny_head, path) if name == "components" else meshvae.load_model(path)
+
+
+@pytest.mark.parametrize("metadata", [[1], {"a": 1}, "text"])
+def test_metadata_that_is_no_table_of_texts_is_refused(tmp_path, metadata):
+    header = json.dumps({"__metadata__": metadata}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    for read in (read_safetensors, read_safetensors_texts):
+        with pytest.raises(InputError, match="no table of texts"):
+            read(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("name", UNITS_M)

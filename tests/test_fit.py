@@ -22,12 +22,11 @@ from diverse3d.fit import (
     prepare,
     seen_pixels,
 )
-from diverse3d.fit._align import kabsch
 from diverse3d.fit._costs import smoothness_factor
 from diverse3d.fit._photo import fitted_points, landmark_head
 from diverse3d.head import HeadParameters, head_from_arrays
 from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Photo, PhotoObservation, observe_mesh
-from diverse3d.surface import uniform_laplacian
+from diverse3d.surface import kabsch, uniform_laplacian
 
 SHARP = FitConfig(tolerance=1e-9, vertex_sigma_mm=0.003, weights=Weights(smoothness=0.0))
 

@@ -229,9 +229,9 @@ def grey_heads(monkeypatch):
     level = iter(range(60, 256, 20))
 
     def grey(views, faces, *, height, width, frame):
-        return np.full((height, width * len(views), 3), next(level), np.uint8)
+        return np.concatenate([np.full((2, height, width, 3), next(level), np.uint8) for _ in views[::2]])
 
-    monkeypatch.setattr("diverse3d.show._path.render_row", grey)
+    monkeypatch.setattr("diverse3d.show._path.render_views", grey)
 
 
 @pytest.fixture

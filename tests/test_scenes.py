@@ -13,12 +13,19 @@ from diverse3d.fit import FitConfig, MeshFit, Weights, fit
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import observe_photo
-from diverse3d.surface import rasterise
+from diverse3d.surface import (
+    Perspective,
+    WeakPerspective,
+    boundary_loops,
+    catmull_rom,
+    host_normals,
+    rasterise,
+    zbuffer,
+)
 from scenes import OCCLUDERS, SIDE_PX, WORN, draw_scene, put_on, scenes
 from scenes._buffers import look, openness
-from scenes._mesh import ball, curve, normals_of, open_edge, sheet, tube
+from scenes._mesh import ball, sheet, tube
 from scenes._setting import LIMITS_DEG, draw_light
-from scenes._zbuffer import zbuffer
 
 EYES, MOUTH, CHIN = list(range(36, 48)), list(range(48, 68)), 8
 
@@ -113,7 +120,7 @@ def test_visible_vertices_are_those_that_no_triangle_hides(drawn, head, rng):
     faces, vertices = np.asarray(head.faces), scene.vertices_m
     eye = np.array([0.0, 0.0, float(scene.camera.distance_m)])
     corners = vertices[faces]
-    normals = normals_of(vertices, faces)
+    normals = host_normals(vertices, faces)
     front = np.flatnonzero(
         (np.arange(len(vertices)) % 7 == 0) & np.isin(np.arange(len(vertices)), head.regions["face"])
     )
@@ -158,7 +165,7 @@ def test_worn_things_lie_before_the_head(head, rng):
     lenses = [part for part in draw_glasses(truth, marks, rng, dark=True)[0] if part.shininess == 90.0]
     for part in (cloth, *lenses):
         seen = look(part.points_m, part.faces, camera, 256)
-        over = (seen.triangle >= 0) & (bare.triangle >= 0)
+        over = (seen.face >= 0) & (bare.face >= 0)
         assert over.sum() > 100
         assert (seen.nearness > bare.nearness)[over].mean() > 0.97
 
@@ -192,8 +199,8 @@ def test_zbuffer_equals_the_rasteriser(head, rng):
         jnp.asarray(points, jnp.float32), jnp.asarray(near, jnp.float32), head.faces, height=128, width=128
     )  # fmt: skip
     for solid in (0, len(faces)):
-        fast = zbuffer(points, near, faces, 128, solid=solid)
-        same = fast.triangle == np.asarray(slow.face)
+        fast = zbuffer(points, near, faces, height=128, width=128, solid=solid)
+        same = fast.face == np.asarray(slow.face)
         assert same.mean() > 0.995
         np.testing.assert_allclose(fast.nearness[same], np.asarray(slow.nearness)[same], atol=1e-6)
         np.testing.assert_allclose(fast.barycentric[same], np.asarray(slow.barycentric)[same], atol=1e-3)
@@ -202,15 +209,15 @@ def test_zbuffer_equals_the_rasteriser(head, rng):
 def test_meshes_are_closed_and_smooth():
     points, faces, _ = ball(np.array([1.0, 2.0, 3.0]), 0.5, 20, 30)
     np.testing.assert_allclose(np.linalg.norm(points - [1, 2, 3], axis=1), 0.5)
-    assert ((points - [1, 2, 3]) * normals_of(points, faces)).sum(1).mean() > 0.45
-    path = curve(np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]), 40)
+    assert ((points - [1, 2, 3]) * host_normals(points, faces)).sum(1).mean() > 0.45
+    path = catmull_rom(np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]), 40)
     np.testing.assert_allclose(path[[0, -1]], [[0, 0, 0], [1, 1, 1]], atol=1e-12)
     points, faces, uv = tube(path, 0.05, sides=8)
-    gap = np.linalg.norm(points[:, None] - curve(path, 400)[None], axis=2).min(1)
+    gap = np.linalg.norm(points[:, None] - catmull_rom(path, 400)[None], axis=2).min(1)
     assert gap.max() < 0.055 and uv.min() >= 0 and uv.max() <= 1
     grid = np.stack([*np.meshgrid(np.arange(3.0), np.arange(4.0)), np.zeros((4, 3))], -1)
     points, faces, _ = sheet(grid)
-    assert len(faces) == 12 and len(open_edge(faces)) == 10
+    assert len(faces) == 12 and len(max(boundary_loops(faces), key=len)) == 10
 
 
 def test_hollows_see_less_of_the_sky(head):

@@ -14,7 +14,7 @@ from diverse3d._errors import InputError
 from diverse3d.files import check_target, npz_bytes, whole_folder, write_json
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
 from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
-from diverse3d.show._render import Frame, View, frame_of, render_row
+from diverse3d.show._render import Frame, View, frame_of, render_views
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_row_is_its_pictures_side_by_side(ball):
     vertices, faces = ball
     frame = frame_of(vertices, aspect=1.0)
     views = [View(vertices, 0.0), View(0.5 * vertices, 30.0), View(vertices, 90.0)]
-    row = render_row(views, faces, height=40, width=40, frame=frame)
+    row = np.concatenate(render_views(views, faces, height=40, width=40, frame=frame), axis=1)
     alone = [
         render_head(v.vertices_m, faces, height=40, width=40, yaw_degrees=v.yaw_degrees, frame=frame) for v in views
     ]
@@ -225,10 +225,10 @@ def blank_heads(monkeypatch):
     """Sheets without heads: drawing them is tested elsewhere and takes its time."""
 
     def blank(views, faces, *, height, width, frame):
-        return np.full((height, width * len(views), 3), 255, np.uint8)
+        return np.full((len(views), height, width, 3), 255, np.uint8)
 
     for room in ("_sheet", "_panels"):
-        monkeypatch.setattr(f"diverse3d.show.{room}.render_row", blank)
+        monkeypatch.setattr(f"diverse3d.show.{room}.render_views", blank)
 
 
 def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_head, key, blank_heads):

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diverse3d.fit import kabsch
 from diverse3d.head.makehuman import HeadMesh
-from diverse3d.surface._picture import vertex_normals
+from diverse3d.surface import host_normals, kabsch
 
 NORMAL_MM, TANGENT_MM = 0.3, 2.5
 """Error of a registered face along its normal, and along the surface, where correspondence slides."""
@@ -50,16 +49,6 @@ def load_scans(folder: Path, name: str, places: Places) -> Scans:
 def mirrored(values: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Shapes [..., V, 3] or fields of them, mirrored in x = 0."""
     return values[..., mirror, :] * [-1.0, 1.0, 1.0]
-
-
-def spread_out(points: np.ndarray, count: int) -> np.ndarray:
-    """Indices of `count` points that lie farthest from one another."""
-    chosen = [0]
-    away = np.linalg.norm(points - points[0], axis=1)
-    for _ in range(count - 1):
-        chosen.append(int(away.argmax()))
-        away = np.minimum(away, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return np.array(chosen)
 
 
 def observation_noise(normal: np.ndarray, face: np.ndarray) -> np.ndarray:
@@ -118,7 +107,7 @@ def predict(
     """Samples of a scan model behind the occluders, completed in closed form by a mean [V, 3] and a covariance [3n, 3n]
     of the face vertices `index`."""
     rng = np.random.default_rng(seed)
-    normal = vertex_normals(mean, places.mesh.faces)[index]
+    normal = host_normals(mean, places.mesh.faces)[index]
     prior = covariance + rigid_covariance(mean, index)
     noisy = prior + observation_noise(normal, np.ones(len(index), bool))
     weights = rng.standard_normal((heads, len(truth.modes)))

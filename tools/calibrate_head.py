@@ -33,7 +33,6 @@ import numpy as np
 from scipy.optimize import minimize
 
 from diverse3d.files import read_safetensors
-from diverse3d.fit import kabsch
 from diverse3d.head import Residual, anchor_weights
 from diverse3d.head.makehuman import (
     TABLE_NAME,
@@ -47,7 +46,7 @@ from diverse3d.head.makehuman import (
     from_table,
     spline,
 )
-from diverse3d.surface._picture import vertex_normals
+from diverse3d.surface import farthest_points, host_normals, kabsch
 
 from ._scans import (
     Places,
@@ -58,7 +57,6 @@ from ._scans import (
     observation_noise,
     predict,
     rigid_covariance,
-    spread_out,
 )
 
 ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
@@ -192,11 +190,11 @@ def symmetric_spline(places: Places, control: np.ndarray, moved: np.ndarray, par
 def mean_control(places: Places, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Control points of the half, greedily where most is left along the normal, and their displacements."""
     mean, mirror = places.mean, places.mesh.mirror
-    normal = vertex_normals(mean, places.mesh.faces)
+    normal = host_normals(mean, places.mesh.faces)
     half = mean[:, 0] >= -1e-6
     face = np.flatnonzero(places.front & half)
     skull = np.flatnonzero(places.covered & ~places.front & half & (mean[:, 1] > -110.0))
-    control = [*face[spread_out(mean[face], 24)], *skull[spread_out(mean[skull], 20)]]
+    control = [*face[farthest_points(mean[face], 24)], *skull[farthest_points(mean[skull], 20)]]
     used = np.flatnonzero(places.covered)
     weight = np.where(places.front, 1.0, 0.3)[used]
     # Correspondence slides along the surface: what is off there counts for less.
@@ -249,7 +247,9 @@ def mode_control(places: Places, modes: np.ndarray, parity: np.ndarray) -> tuple
     face = np.flatnonzero(places.front & half)
     skull = np.flatnonzero(places.covered & ~places.front & half & (mean[:, 1] > -110.0))
     on_face = MODE_POINTS - MODE_POINTS // 4
-    control = np.concatenate([face[spread_out(mean[face], on_face)], skull[spread_out(mean[skull], MODE_POINTS // 4)]])
+    control = np.concatenate(
+        [face[farthest_points(mean[face], on_face)], skull[farthest_points(mean[skull], MODE_POINTS // 4)]]
+    )
     full = np.unique(np.concatenate([control, mirror[control]]))
     used = np.flatnonzero(places.front | (places.covered & (mean[:, 1] > -90.0)))
     weight = np.where(places.front, 1.0, 0.15)[used]
@@ -304,9 +304,11 @@ def fit_weights(
     """
     face = np.flatnonzero(places.front)
     skull = np.flatnonzero(places.covered & ~places.front & (places.mean[:, 1] > -80.0))
-    index = np.concatenate([face[spread_out(places.mean[face], 230)], skull[spread_out(places.mean[skull], 50)]])
+    index = np.concatenate(
+        [face[farthest_points(places.mean[face], 230)], skull[farthest_points(places.mean[skull], 50)]]
+    )
     covariance = Covariance(places, morphs, index)
-    normal = vertex_normals(mean, places.mesh.faces)[index]
+    normal = host_normals(mean, places.mesh.faces)[index]
     known = observation_noise(normal, places.front[index]) + rigid_covariance(mean, index)
     moment = np.zeros_like(known)
     for scan in scans:
@@ -369,7 +371,7 @@ def calibrated_covariance(places: Places, morphs: Morphs, calibration: Calibrati
 def check(places: Places, morphs: Morphs, one: Scans, other: Scans) -> None:
     """Print how a calibration on one model alone predicts hidden parts of the other model's samples."""
     face = np.flatnonzero(places.front)
-    index = face[spread_out(places.mean[face], 421)]
+    index = face[farthest_points(places.mean[face], 421)]
     print(f"\ncalibrated on {one.name}, 200 samples of {other.name}: RMS mm / energy score mm / coverage %")
 
     def row(name: str, mean: np.ndarray, covariance: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from diverse3d.diversify import load_learned
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import occluded_vertices
-from diverse3d.show import UNCERTAINTY_FULL_MM, View, font, frame_of, render_row, uncertainty_colours
+from diverse3d.show import UNCERTAINTY_FULL_MM, View, font, frame_of, render_views, uncertainty_colours
 
 ROOT = Path(__file__).parents[1]
 REGIONS = ("glasses", "face-mask", "random", "mouth", "left-cheek", "centre")
@@ -36,10 +36,10 @@ def main() -> None:
         made = np.asarray(run(truth, visible), np.float64)
         off_mm = 1e3 * np.linalg.norm(made - truth, axis=1)
         frame = frame_of(truth, aspect=WIDTH / HEIGHT)
-        drawn = functools.partial(render_row, height=HEIGHT, width=WIDTH, frame=frame)
+        drawn = functools.partial(render_views, height=HEIGHT, width=WIDTH, frame=frame)
         hole = drawn([View(truth, YAW)], faces[visible[faces].all(axis=1)])
         others = [View(made, YAW), View(truth, YAW), View(made, YAW, uncertainty_colours(off_mm))]
-        strip = Image.fromarray(np.concatenate([hole, drawn(others, faces)], axis=1))
+        strip = Image.fromarray(np.concatenate([*hole, *drawn(others, faces)], axis=1))
         row = Image.new("RGB", (MARGIN + strip.width, HEIGHT), "white")
         row.paste(strip, (MARGIN, 0))
         words = (region, f"hidden {np.sqrt((off_mm[~visible] ** 2).mean()):.1f} mm",

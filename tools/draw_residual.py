@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from diverse3d.head import load_head
-from diverse3d.surface._picture import View, render
+from diverse3d.surface import Portrait
 
 ROOT = Path(__file__).parents[1]
-VIEW = View(yaw=25, size_px=300, width_m=0.33, centre_m=(0.0, -0.008, -0.02))
+VIEW = Portrait(yaw=25, size_px=300, width_m=0.33, centre_m=(0.0, -0.008, -0.02))
 WEAK, STRONG = np.array([235.0, 235.0, 240.0]), np.array([190.0, 30.0, 30.0])
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     deviation_mm = 1e3 * np.sqrt((rest**2).sum(axis=(0, 2)))
     share = (deviation_mm / np.percentile(deviation_mm, 99)).clip(0, 1)[:, None]
     heat = (WEAK + share * (STRONG - WEAK)).astype(np.uint8)
-    panels = [render(head_m, faces, colours, VIEW, oversampling=3) for head_m in (mean, person, whole)]
-    panels.append(render(mean, faces, heat, VIEW, oversampling=3, gloss=0.0))
+    panels = [VIEW.render(head_m, faces, colours, oversampling=3) for head_m in (mean, person, whole)]
+    panels.append(VIEW.render(mean, faces, heat, oversampling=3, gloss=0.0))
     Image.fromarray(np.concatenate([panel[:, 10:-10] for panel in panels], axis=1)).save(options.out, optimize=True)
     face = np.asarray(head.regions["face"])
     spread = [deviation_mm[face].min(), np.median(deviation_mm[face]), deviation_mm[face].max()]

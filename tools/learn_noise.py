@@ -14,11 +14,11 @@ from scipy.spatial.transform import Rotation
 
 from diverse3d.diversify import head_vertices, posterior
 from diverse3d.files import read_safetensors, write_safetensors
-from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, kabsch, learn_noise, noise_arrays, prepare
+from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, learn_noise, noise_arrays, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.observe import Photo, PhotoObservation, correlated_error, simulate_mesh
-from diverse3d.surface import facing_camera
+from diverse3d.surface import facing_camera, kabsch
 
 INTEROCULAR_PX = 150.0
 RANKS = {"exact": 24, "realistic": 48, "photo": 24}

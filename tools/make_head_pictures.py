@@ -8,10 +8,10 @@ from PIL import Image
 
 from diverse3d.files import read_safetensors
 from diverse3d.head.population import split
-from diverse3d.surface._picture import View, render
+from diverse3d.surface import Portrait
 
 ROOT = Path(__file__).parents[1]
-FRONT = View(yaw=8, size_px=240, width_m=0.325, centre_m=(0.0, -0.008, -0.02))
+FRONT = Portrait(yaw=8, size_px=240, width_m=0.325, centre_m=(0.0, -0.008, -0.02))
 SIDE = FRONT._replace(yaw=55)
 COLUMNS = 4
 TONES = np.array([[1.0, 1.0, 1.0], [0.88, 0.84, 0.80], [0.70, 0.60, 0.53], [0.54, 0.43, 0.36]])  # of the skin
@@ -31,7 +31,7 @@ def main() -> None:
         colours = table["colours"].astype(np.float64) * TONES[(i * 7 // 3) % 4]
         colours[eyes] = table["colours"][eyes]
         shades = colours.astype(np.uint8)
-        views = [render(vertices, table["faces"], shades, view, oversampling=3) for view in (FRONT, SIDE)]
+        views = [view.render(vertices, table["faces"], shades, oversampling=3) for view in (FRONT, SIDE)]
         tiles.append(np.concatenate([view[:, 28:-28] for view in views], axis=1))
     rows = [np.concatenate(tiles[i : i + COLUMNS], axis=1) for i in range(0, len(tiles), COLUMNS)]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -122,13 +122,12 @@ def _facing(given: "Given", reference: "np.ndarray | None", head: "HeadModel") -
     import jax.numpy as jnp
     import numpy as np
 
-    from ..fit._align import kabsch
-    from ..surface import facing_camera
+    from ..surface import facing_camera, kabsch
 
     shape = given.vertices.astype(np.float64).mean(0) if reference is None else np.asarray(reference, np.float64)
     if not given.from_photo:
         mean = np.asarray(head.shaped(head.prior_mean), np.float64)
-        turn, shift = kabsch(mean, shape, np.ones(len(mean), bool))
+        turn, shift = kabsch(mean, shape)
         shape = (shape - shift) @ turn
     return facing_camera(jnp.asarray(shape, head.dtype), head.faces)
 

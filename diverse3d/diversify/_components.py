@@ -15,8 +15,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from meshvae import Gaussian
 
 from .._errors import InputError
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..head import HeadModel
+from ..surface import farthest_points
 from ._posterior import N_RIGID
 
 FORMAT = "diverse3d components 2"
@@ -140,15 +141,8 @@ def make_component_model(
 
 def patches(vertices: Float[np.ndarray, "V 3"], count: int) -> Int[np.ndarray, " V"]:
     """The nearest of `count` vertices that lie farthest from one another, for each vertex."""
-    chosen = [0]
-    away = ((vertices - vertices[0]) ** 2).sum(1)
-    label = np.zeros(len(vertices), np.int32)
-    for number in range(1, min(count, len(vertices))):
-        chosen.append(int(away.argmax()))
-        square = ((vertices - vertices[chosen[-1]]) ** 2).sum(1)
-        label[square < away] = number
-        away = np.minimum(away, square)
-    return label
+    centres = vertices[farthest_points(vertices, count)]
+    return ((vertices[:, None] - centres) ** 2).sum(-1).argmin(1).astype(np.int32)
 
 
 def save_components(model: ComponentModel, path: Path, *, card: dict[str, Any], half: bool = False) -> str:
@@ -166,7 +160,7 @@ def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[s
     """A model, its card and its hash; raises `InputError` for a file that is damaged or belongs to another head."""
     arrays, texts, digest = read_safetensors(path, limit="result_bytes", what="file of weights")
     try:
-        description = json.loads(texts["components"])
+        description = parse_json(texts["components"].encode(), f"{path} (its description)")
         if description["format"] != FORMAT:
             raise ValueError(description["format"])
         sizes, card = dict(description["sizes"]), dict(description["card"])

@@ -1,7 +1,6 @@
 """Trained models as the methods use them: the shipped weights of the embedded head, or a user's own."""
 
 import abc
-import json
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from meshvae import Condition, Gaussian, MaskedVAE, ResidualVAE
 
 from .._errors import InputError
 from .._methods import DEFAULT_METHOD, METHODS, WITHOUT_WEIGHTS, Kind
-from ..files import read_safetensors_texts
+from ..files import parse_json, read_safetensors_texts
 from ..head import HeadModel
 from ._components import ComponentCondition, ComponentModel, load_components
 from ._posterior import head_vertices
@@ -218,8 +217,9 @@ def _card_head(path: Path) -> str | None:
     """The hash of the head that a weights file names; None where it can't be read."""
     texts = _texts(path)
     try:
-        return json.loads(texts.get("meshvae") or texts["components"])["card"].get("head_sha256")
-    except (KeyError, ValueError):
+        text = texts.get("meshvae") or texts["components"]
+        return parse_json(text.encode(), str(path))["card"].get("head_sha256")
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
 
 

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt
 
 from .._errors import InputError
 from ..observe import observe_face
-from ..surface._picture import View, look, paint, rotation, vertex_normals
+from ..surface import Portrait, host_normals
 
 UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 """The points of the upper lip's inner line."""
@@ -40,19 +40,19 @@ class Surface(NamedTuple):
     """bool [F]: of the lower lip; likewise"""
 
 
-def cast(mesh: Surface, vertices: np.ndarray, colours: np.ndarray, view: View, inner: bool) -> np.ndarray:
+def cast(mesh: Surface, vertices: np.ndarray, colours: np.ndarray, view: Portrait, inner: bool) -> np.ndarray:
     """Places [468, 3] on the template, NaN where this picture places no point.
 
     `vertices` [V, 3] are the head as it is shown. With `inner` only the inner lines of the lips are placed, each on
     its own lip: the picture should show an open mouth.
     """
     places = np.full((468, 3), np.nan)
-    hits = look(vertices, mesh.faces, view)
+    hits = view.look(vertices, mesh.faces)
     try:
-        points = observe_face(paint(hits, vertices, mesh.faces, colours, view)).landmarks.points_px
+        points = observe_face(view.paint(hits, vertices, mesh.faces, colours)).landmarks.points_px
     except InputError:
         return places
-    normal = vertex_normals(vertices, mesh.faces)[mesh.faces].mean(axis=1) @ rotation(view)[2]
+    normal = host_normals(vertices, mesh.faces)[mesh.faces].mean(axis=1) @ view.rotation[2]
     outer = np.arange(468)
     if mesh.upper.any() or mesh.lower.any():
         outer = np.setdiff1d(outer, UPPER_INNER + LOWER_INNER)

@@ -10,13 +10,13 @@ from scipy.spatial import cKDTree
 
 from .._errors import InputError
 from ..observe import IBUG68_FROM_MEDIAPIPE, IBUG68_MIRRORED
-from ..surface._picture import View, rotation
+from ..surface import Portrait
 from ._cast import LEAST_FACING, LOWER_INNER, UPPER_INNER, Surface, cast
 
-VIEWS = (*(View(yaw=yaw) for yaw in (0, -18, 18, -35, 35, -52, 52)), View(pitch=12), View(pitch=-12))
+VIEWS = (*(Portrait(yaw=yaw) for yaw in (0, -18, 18, -35, 35, -52, 52)), Portrait(pitch=12), Portrait(pitch=-12))
 """Whence a head is seen."""
 
-OPEN_VIEWS = tuple(View(yaw=yaw, pitch=pitch) for yaw, pitch in ((0, 0), (-12, 0), (12, 0), (0, 10)))
+OPEN_VIEWS = tuple(Portrait(yaw=yaw, pitch=pitch) for yaw, pitch in ((0, 0), (-12, 0), (12, 0), (0, 10)))
 """Whence a head with an open mouth is seen."""
 
 FACING_POWER = 4  # straight views count more: the line of the jaw is placed by the views from the side
@@ -85,7 +85,7 @@ def find_landmarks(
         for vertices, view, inner in shots:
             view = view._replace(size_px=size_px, centre_m=looked_at)
             rows.append(cast(mesh, vertices, head.colours, view, inner))
-            directions.append(rotation(view)[2])
+            directions.append(view.rotation[2])
             faces_seen += bool(np.isfinite(rows[-1]).any())
         progress(f"head {number + 1} of {len(heads)}: {faces_seen} of {len(rows)} pictures show a face")
     if faces_seen < len(rows) / 3:

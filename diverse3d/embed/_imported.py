@@ -8,8 +8,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .._errors import InputError
-from ..head._anatomy import colours_by_landmarks, eyeballs_alone, pieces, plain_colours, view_centre
+from ..head._anatomy import colours_by_landmarks, eyeballs_alone, plain_colours, view_centre
 from ..head._imported import Imported, on_faces
+from ..surface import pieces
 from ._cast import Surface
 from ._find import Found, Shown, find_landmarks
 

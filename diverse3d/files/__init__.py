@@ -1,5 +1,6 @@
 """Bounded readers and whole writers of every kind of file; nothing here knows of heads."""
 
+from ._glb import GlbWriter as GlbWriter
 from ._images import read_mask as read_mask
 from ._images import read_photo as read_photo
 from ._images import write_png as write_png

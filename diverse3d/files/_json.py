@@ -22,12 +22,13 @@ def read_json(path: Path, limits: Limits | None = None) -> Any:
     return parse_json(read_bytes(path, "json_bytes", limits), str(path), limits)
 
 
-def parse_json(data: bytes, name: str, limits: Limits, *, limit: str = "json_bytes") -> Any:
+def parse_json(data: bytes, name: str, limits: Limits | None = None, *, limit: str = "json_bytes") -> Any:
     """What JSON text holds: tables, lists, text, finite numbers, whole numbers of 64 bits, true, false and null.
 
     `name` says in messages what is read. Raises `InputError` for anything else, and for more than `limits` allow
     (`limit` is the one on its size).
     """
+    limits = Limits.from_environment() if limits is None else limits
     if len(data) > getattr(limits, limit):
         raise limits.exceeded(limit, f"The JSON of {name} is larger")
     _check_structure(data, name, limits)

@@ -71,7 +71,10 @@ def _header(data: bytes, path: Path, limits: Limits, what: str) -> tuple[dict[st
     header = parse_json(data[8 : 8 + size], f"{path} (the header)", limits)
     if not isinstance(header, dict):
         raise InputError(f"{path} is not a safetensors {what} (its header is no table); give an intact one.")
-    return header, header.pop("__metadata__", None) or {}
+    texts = header.pop("__metadata__", None) or {}
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise InputError(f"{path} is not a safetensors {what} (its metadata is no table of texts); give an intact one.")
+    return header, texts
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

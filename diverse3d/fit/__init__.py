@@ -1,6 +1,5 @@
 """Stage 1: Observation → Fit."""
 
-from ._align import kabsch as kabsch
 from ._config import FitConfig as FitConfig
 from ._costs import Weights as Weights
 from ._crop import CROP_PX as CROP_PX

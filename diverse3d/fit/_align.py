@@ -1,24 +1,8 @@
 """Closed-form poses, in double precision on the host: where every fit starts."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
-
-
-def kabsch(
-    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], chosen: Bool[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """Rotation and translation with target ≈ turn · source + shift over the chosen points, least squares.
-
-    With fewer than three chosen points the rotation is not determined: the identity is returned.
-    """
-    if chosen.sum() < 3:
-        return np.eye(3), np.zeros(3)
-    a, b = source[chosen], target[chosen]
-    centre_a, centre_b = a.mean(0), b.mean(0)
-    u, _, vt = np.linalg.svd((b - centre_b).T @ (a - centre_a))
-    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
-    return turn, centre_b - turn @ centre_a
 
 
 def pose_from_landmarks(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from .._arrays import on_device
 from ..observe import PartialMesh
-from ._align import kabsch
+from ..surface import kabsch
 from ._config import FitConfig
 from ._costs import prior_cost, smoothness_cost, vertex_cost
 from ._solve import solve_in_turn

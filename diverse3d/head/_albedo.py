@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..surface import decode_srgb
+
 _DARKEST = 1e-4
 """Least reflectance: no surface is black, and a logarithm or a ratio of it must stay finite."""
 
@@ -34,15 +36,8 @@ class Albedo(eqx.Module):
         value = self.mean + jnp.tensordot(coefficients, self.components, axes=1)
         if self.logarithmic:
             return jnp.exp(jnp.clip(value, math.log(_DARKEST), 0.0))
-        return _linear(jnp.clip(value, _DARKEST * 12.92, 1.0))
+        return decode_srgb(jnp.clip(value, _DARKEST * 12.92, 1.0))
 
     def subset(self, vertices: Int[Array | np.ndarray, " n"]) -> "Albedo":
         """The same model of some vertices, in the order given."""
         return Albedo(self.mean[vertices], self.components[:, vertices], self.logarithmic)
-
-
-def _linear(value: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
-    """Linear light of sRGB from 0 to 1 (IEC 61966-2-1); the power is kept from small values, where it isn't used."""
-    small = value <= 0.04045
-    curved = ((jnp.where(small, jnp.ones_like(value), value) + 0.055) / 1.055) ** 2.4
-    return jnp.where(small, value / 12.92, curved)

@@ -6,36 +6,15 @@ All lengths are those of the embedded head, scaled by the distance between the e
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.sparse as sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from ..surface import boundary, grown, pieces
 from ._palette import BROW, CHEEK, IRIS, LIMBUS, LIPS, MOUTH, PUPIL, SCLERA, SKIN
 
 _EYES_APART_M = 0.060
 """Between the middles of the embedded head's lids, by which lengths here are scaled."""
 
 _EYES = (range(36, 42), range(42, 48))  # right, left
-
-
-def pieces(faces: np.ndarray, count: int) -> np.ndarray:
-    """int [V]: which connected piece of the mesh each vertex is of, the largest being 0."""
-    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = sparse.coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
-    label = connected_components(graph, directed=False)[1]
-    order = np.argsort(-np.bincount(label), kind="stable")
-    rank = np.empty(len(order), int)
-    rank[order] = np.arange(len(order))
-    return rank[label]
-
-
-def grown(flags: np.ndarray, faces: np.ndarray, rings: int) -> np.ndarray:
-    """The vertices within so many edges of the flagged ones, bool [V]."""
-    for _ in range(rings):
-        touched = flags[faces].any(axis=1)
-        flags = flags.copy()
-        flags[faces[touched]] = True
-    return flags
 
 
 def eyeballs(template: np.ndarray, faces: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,7 +97,7 @@ def regions_by_landmarks(
         "face": front,
         "neck": neck,
         "scalp": skin & ~face & ~ears & ~neck,
-        "boundary": grown(_border(faces, count) & skin & neck, faces, 1),
+        "boundary": grown(_flags(count, boundary(faces).ravel()) & skin & neck, faces, 1),
         "right_ear": ears & (x < 0),
         "left_ear": ears & (x > 0),
         "forehead": front & (above > 0.022 * scale),
@@ -219,13 +198,6 @@ def _paint(colours: np.ndarray, amount: np.ndarray, colour: tuple[int, int, int]
 def _dense_line(points: np.ndarray) -> np.ndarray:
     at = np.linspace(0, len(points) - 1, 20 * (len(points) - 1) + 1)
     return np.stack([np.interp(at, np.arange(len(points)), points[:, axis]) for axis in (0, 1)], axis=1)
-
-
-def _border(faces: np.ndarray, count: int) -> np.ndarray:
-    """Vertices of edges that only one triangle has."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    single, times = np.unique(edges, axis=0, return_counts=True)
-    return _flags(count, single[times == 1].ravel())
 
 
 def _ears(template: np.ndarray, skin: np.ndarray, jaw: np.ndarray, scale: float) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._errors import InputError
 from ..files import unit_by_size
+from ..surface import edges
 
 _HEAD_M = 0.316  # the middle of what is taken for a head, 0.1 to 1 m
 
@@ -51,8 +52,7 @@ def triangles(arrays: Mapping[str, np.ndarray], name: str, template: np.ndarray)
 
 def manifold(faces: np.ndarray, name: str) -> None:
     """Refuse a mesh in which three or more triangles meet in one edge."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64), axis=1)
-    times = np.unique(edges[:, 0] << 32 | edges[:, 1], return_counts=True)[1]
+    times = edges(faces)[2]
     if times.max(initial=0) > 2:
         raise InputError(f"the triangles of {name} are no surface: {int((times > 2).sum())} edges have more than two.")
 

@@ -7,7 +7,6 @@ same whatever is asked for besides it.
 """
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from importlib import resources
@@ -20,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from .._errors import InputError
-from ..files import read_safetensors
+from ..files import parse_json, read_safetensors
 from ._file import load_head
 from ._model import HeadModel
 
@@ -88,7 +87,7 @@ def _read(path: Path, head: HeadModel) -> Population:
         raise InputError(f"{path}: no such file; reinstall the package or run `diverse3d head build`")
     try:
         table, texts, _ = read_safetensors(path)
-        couplings = json.loads(texts["couplings"])
+        couplings = parse_json(texts["couplings"].encode(), f"{path} (the couplings)")
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a population file of this version ({error})") from error
     if texts.get("head_sha256") != head.sha256:

@@ -10,8 +10,8 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from ..diversify import N_RIGID, head_vertices
-from ..fit._align import kabsch
 from ..head import HeadModel
+from ..surface import kabsch
 
 _STEPS = 4
 """Of the iteration: one is exact where joints are at rest and the pose is known; turned joints need some more."""
@@ -66,8 +66,7 @@ def plausibility(vertices: Float[np.ndarray, "N V 3"], span: Span) -> Plausibili
     """
     head, count = span.head, span.head.n_components + 3 * span.head.n_joints
     mean = np.asarray(head.shaped(head.prior_mean), np.float64)
-    every = np.ones(len(mean), bool)
-    frames = [kabsch(mean, np.asarray(sample, np.float64), every) for sample in vertices]
+    frames = [kabsch(mean, np.asarray(sample, np.float64)) for sample in vertices]
     moved = [(sample - shift) @ turn for sample, (turn, shift) in zip(vertices, frames, strict=True)]
     target = np.stack(moved).reshape(len(vertices), -1)
     points = np.zeros((len(vertices), len(span.jacobian_m)))

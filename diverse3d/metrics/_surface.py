@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..surface import edges
+
 _PAIRS_AT_ONCE = 1 << 20
 """Bounds the memory of a mesh whose triangles all overlap."""
 
@@ -105,13 +107,10 @@ def seam_error(
 
 def _inner_edges(faces: np.ndarray) -> tuple[Int[np.ndarray, "E 2"], Int[np.ndarray, "E 2"]]:
     """Ends, and the two triangles, of every edge that has two."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    face = np.tile(np.arange(len(faces)), 3)
-    order = np.lexsort((face, edges[:, 1], edges[:, 0]))
-    edges, face = edges[order], face[order]
-    starts = np.flatnonzero(np.concatenate([[True], (edges[1:] != edges[:-1]).any(1)]))
-    inner = starts[np.diff(np.concatenate([starts, [len(edges)]])) == 2]
-    return edges[inner], np.stack([face[inner], face[inner + 1]], axis=1)
+    ends, edge, times = edges(faces)
+    side, inner = np.argsort(edge, kind="stable"), times == 2
+    first = (np.cumsum(times) - times)[inner]
+    return ends[inner], np.sort(np.stack([side[first], side[first + 1]], axis=1) % len(faces), axis=1)
 
 
 def _dihedral(vertices: np.ndarray, faces: np.ndarray, ends: np.ndarray, sides: np.ndarray) -> np.ndarray:

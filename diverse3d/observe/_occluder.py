@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float64, Key
 from diverse3d._errors import InputError
 from diverse3d._suggest import nearest
 
+from ..surface import catmull_rom
 from ._landmarks68 import LANDMARK_GROUPS
 from ._occluder_paint import paint
 
@@ -103,15 +104,9 @@ def _face(points: Float64[np.ndarray, "68 2"]) -> _Face:
 # Outlines
 
 
-def _smooth(corners: list[np.ndarray], steps: int = 6) -> Polygon:
-    """Closed Catmull–Rom curve through the corners."""
-    p = np.stack(corners)
-    before, after, beyond = np.roll(p, 1, axis=0), np.roll(p, -1, axis=0), np.roll(p, -2, axis=0)
-    t = (np.arange(steps) / steps)[None, :, None]
-    p, before, after, beyond = (q[:, None, :] for q in (p, before, after, beyond))
-    curve = p + t * (after - before) / 2 + t**2 * (before - 2.5 * p + 2 * after - beyond / 2)
-    curve = curve + t**3 * (beyond - before + 3 * (p - after)) / 2
-    return curve.reshape(-1, 2)
+def _smooth(corners: list[np.ndarray]) -> Polygon:
+    """A closed curve through the corners."""
+    return catmull_rom(np.stack(corners), 6 * len(corners), closed=True)
 
 
 def _band(start: np.ndarray, end: np.ndarray, width_start: float, width_end: float) -> Polygon:

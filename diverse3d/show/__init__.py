@@ -23,7 +23,7 @@ from ._render import Frame as Frame
 from ._render import View as View
 from ._render import frame_of as frame_of
 from ._render import render_head as render_head
-from ._render import render_row as render_row
+from ._render import render_views as render_views
 from ._sheet import contact_sheet as contact_sheet
 from ._sheet import font as font
 from ._stages import Stages as Stages

@@ -1,17 +1,15 @@
 """Meshes as GLB (glTF 2.0 binary), vertex for vertex, with normals, and colours or a texture."""
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
-from trimesh.exchange.gltf import export_glb
-from trimesh.visual import ColorVisuals, TextureVisuals
-from trimesh.visual.material import PBRMaterial
 
+from ..files import GlbWriter
 from ..surface import linear_from_srgb, vertex_normals
 
 MATERIAL: dict[str, Any] = {
@@ -50,18 +48,49 @@ def glb_bytes(
     goes into the vertex attribute `UNCERTAINTY`. The same arrays always give the same bytes.
     """
     vertices = np.asarray(vertices_m, np.float32)
-    normals = np.array(vertex_normals(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32)))
-    normals[~normals.any(axis=1)] = (0.0, 0.0, 1.0)  # glTF wants unit length, also where no triangle touches
-    mesh = trimesh.Trimesh(vertices=vertices, faces=np.asarray(faces), vertex_normals=normals, process=False)
-    if skin is None:
+    file = GlbWriter()
+    primitive = add_surface(file, vertices, unit_normals(vertices, faces), faces, None if skin else colours)
+    material, extra = MATERIAL, {}
+    if skin is not None:
+        uv = np.stack([skin.uv[:, 0], 1.0 - skin.uv[:, 1]], axis=1).astype(np.float32)  # the format's v runs downwards
+        primitive["attributes"]["TEXCOORD_0"] = file.add(uv, "vertices")
+        primitive["attributes"][UNCERTAINTY] = file.add(np.asarray(skin.uncertainty_mm, np.float32), "vertices")
+        picture = io.BytesIO()
+        Image.fromarray(skin.texture).save(picture, "PNG")
+        image = {"mimeType": "image/png", "bufferView": file.add_bytes(picture.getvalue(), {})}
+        extra = {"images": [image], "textures": [{"source": 0}]}
+        material = MATERIAL | {
+            "pbrMetallicRoughness": MATERIAL["pbrMetallicRoughness"] | {"baseColorTexture": {"index": 0}}
+        }
+    meshes = [{"primitives": [primitive]}]
+    return file.content({"nodes": [{"mesh": 0, "name": "head"}], "meshes": meshes, "materials": [material], **extra})
+
+
+def unit_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
+    """Vertex normals in single precision, of unit length also where no triangle touches, as the format wants."""
+    normals = np.array(vertex_normals(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32)), np.float32)
+    normals[~normals.any(axis=1)] = (0.0, 0.0, 1.0)
+    return normals
+
+
+def add_surface(
+    file: GlbWriter,
+    vertices: Float[np.ndarray, "V 3"],
+    normals: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    colours: UInt8[np.ndarray, "V 3"] | None,
+) -> dict[str, Any]:
+    """Add a mesh's arrays and return the primitive that is made of them; its colours are sRGB."""
+    attributes = {
+        "POSITION": file.add(vertices, "vertices", bounds=True),
+        "NORMAL": file.add(normals, "vertices"),
+    }
+    if colours is not None:
         # glTF's vertex colours are linear light, unlike its textures.
         linear = np.round(255.0 * linear_from_srgb(colours)).astype(np.uint8)
-        mesh.visual = ColorVisuals(mesh, vertex_colors=linear)
-    else:
-        picture = PBRMaterial(name=MATERIAL["name"], baseColorTexture=Image.fromarray(skin.texture))
-        mesh.visual = TextureVisuals(uv=np.asarray(skin.uv, np.float64), material=picture)
-        mesh.vertex_attributes[UNCERTAINTY] = np.asarray(skin.uncertainty_mm, np.float32)
-    return export_glb(trimesh.Scene(mesh), include_normals=True, tree_postprocessor=_as_skin)
+        attributes["COLOR_0"] = file.add(np.pad(linear, ((0, 0), (0, 1)), constant_values=255), "vertices")
+    indices = file.add(np.asarray(faces, np.uint32).reshape(-1), "triangles")
+    return {"attributes": attributes, "indices": indices, "material": 0}
 
 
 def write_glb(
@@ -74,13 +103,3 @@ def write_glb(
 ) -> None:
     """Write `glb_bytes` to a file."""
     Path(path).write_bytes(glb_bytes(vertices_m, faces, colours, skin=skin))
-
-
-def _as_skin(tree: dict[str, Any]) -> None:
-    surface = dict(MATERIAL["pbrMetallicRoughness"])
-    if tree.get("textures"):
-        surface["baseColorTexture"] = {"index": 0}
-    tree["materials"] = [MATERIAL | {"pbrMetallicRoughness": surface}]
-    for mesh in tree["meshes"]:
-        for primitive in mesh["primitives"]:
-            primitive["material"] = 0

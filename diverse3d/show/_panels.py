@@ -7,9 +7,8 @@ from scipy.ndimage import binary_erosion
 
 from ..fit import Fit, PhotoFit
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
-from ..surface import linear_from_srgb, srgb_from_linear
 from ._colour import CLAY
-from ._render import SUPERSAMPLING, Frame, View, render_pixels, render_row, shrink
+from ._render import Frame, View, render_over, render_views
 
 SEEN, UNSEEN, FITTED = (20, 160, 70), (130, 130, 130), (225, 60, 40)
 """Colours of landmarks: detected and used, detected under the mask, fitted."""
@@ -49,17 +48,10 @@ def photo_panels(photo: Photo, fit: PhotoFit, faces: Int[np.ndarray, "F 3"], sid
 
     posed = np.asarray(fit.to_world(fit.vertices_m), np.float64)
     pixels = at(np.asarray(fit.camera.project(fit.to_world(fit.vertices_m)), np.float64))
-    nearness = posed[:, 2] * float(fit.camera.scale_px_per_m) * zoom
-    light, coverage = render_pixels(
-        SUPERSAMPLING * pixels,
-        SUPERSAMPLING * nearness,
-        faces,
-        visibility_colours(np.asarray(fit.visible)),
-        height=SUPERSAMPLING * side,
-        width=SUPERSAMPLING * side,
-    )
-    over = shrink(light) + (1 - shrink(coverage)) * linear_from_srgb(picture)
-    return [marked, Image.fromarray(srgb_from_linear(over))]
+    nearness = posed[:, 2:] * float(fit.camera.scale_px_per_m) * zoom
+    points = np.concatenate([pixels, nearness], axis=1)
+    over = render_over(picture, points, faces, visibility_colours(np.asarray(fit.visible)))
+    return [marked, Image.fromarray(over)]
 
 
 def occluder_overlay(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
@@ -76,14 +68,11 @@ def mesh_panels(
 ) -> list[Image.Image]:
     """A partial mesh from two sides: the triangles whose corners are all given."""
     visible = np.asarray(fit.visible)
-    given = faces[visible[faces].all(axis=1)]
-    held = np.asarray(fit.held_m, np.float64)
-    return split_row(render_row([View(held, yaw) for yaw in yaws], given, height=height, width=width, frame=frame), 2)
-
-
-def split_row(row: UInt8[np.ndarray, "H W 3"], count: int) -> list[Image.Image]:
-    """The pictures that `render_row` drew side by side."""
-    return [Image.fromarray(part) for part in np.split(row, count, axis=1)]
+    held = np.nan_to_num(np.asarray(fit.held_m, np.float64))
+    # Left out without another shape to compile for: a triangle whose corners are one vertex covers nothing.
+    given = np.where(visible[faces].all(axis=1, keepdims=True), faces, 0)
+    pictures = render_views([View(held, yaw) for yaw in yaws], given, height=height, width=width, frame=frame)
+    return [Image.fromarray(picture) for picture in pictures]
 
 
 def mark_landmarks(

@@ -16,7 +16,7 @@ from ._colour import uncertainty_colours
 from ._glb import write_glb
 from ._panels import head_frame
 from ._record import Run, completion_arrays, versions
-from ._render import View, frame_of, render_row
+from ._render import View, frame_of, render_views
 from ._sheet import GREY, INK, THREE_QUARTER_YAW, font
 from ._stages import Stages
 
@@ -107,13 +107,9 @@ def _pictures(path: HeadPath) -> list[UInt8[np.ndarray, "H W 3"]]:
     heads, faces = head_frame(np.asarray(path.vertices), path.of.fit), np.asarray(path.of.faces)
     colours = uncertainty_colours(path.of.uncertainty)
     frame = frame_of(heads.reshape(-1, 3), aspect=_WIDTH / _HEIGHT)
-    return [
-        render_row(
-            [View(head, yaw, colours) for yaw in (0.0, THREE_QUARTER_YAW)],
-            faces, height=_HEIGHT, width=_WIDTH, frame=frame,
-        )
-        for head in heads
-    ]  # fmt: skip
+    views = [View(head, yaw, colours) for head in heads for yaw in (0.0, THREE_QUARTER_YAW)]
+    drawn = render_views(views, faces, height=_HEIGHT, width=_WIDTH, frame=frame)
+    return list(np.concatenate([drawn[::2], drawn[1::2]], axis=2))
 
 
 def _strip(path: HeadPath, pictures: list[UInt8[np.ndarray, "H W 3"]]) -> Image.Image:

@@ -1,18 +1,17 @@
-"""Pictures of heads: an orthographic software renderer on the rasteriser, smooth-shaded, in linear light."""
+"""Pictures of heads: an orthographic software renderer on the host, smooth-shaded, in linear light."""
 
-import functools
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from ..surface import STUDIO_LIGHT, Fragments, linear_from_srgb, rasterise, shade, srgb_from_linear, vertex_normals
+from ..surface import STUDIO_LIGHT, host_normals, linear_from_srgb, shade, srgb_from_linear, zbuffer
 from ._colour import CLAY
 
-SUPERSAMPLING = 2
+_SUPERSAMPLING = 2
 """Samples a pixel along each axis."""
 
 _LAMP = STUDIO_LIGHT + np.array([-0.75, 0.25, 0.1, 0.55, 0.0, 0.0, 0.0, 0.0, 0.0])
@@ -20,6 +19,9 @@ _LAMP = STUDIO_LIGHT + np.array([-0.75, 0.25, 0.1, 0.55, 0.0, 0.0, 0.0, 0.0, 0.0
 
 _BACK = 0.12
 """How bright the inside of the surface is: a mouth's depth, seen between the lips."""
+
+_LINEAR = linear_from_srgb(np.repeat(np.arange(256.0)[:, None], 3, axis=1))[:, 0].astype(np.float32)
+"""Linear light of each sRGB byte."""
 
 
 class Frame(NamedTuple):
@@ -64,86 +66,50 @@ def render_head(
     """Picture of one head on white, sRGB; `frame` by default holds it from every side."""
     frame = frame_of(vertices_m, aspect=width / height) if frame is None else frame
     view = View(np.asarray(vertices_m), yaw_degrees, colours)
-    return render_row([view], faces, height=height, width=width, frame=frame)
+    return render_views([view], faces, height=height, width=width, frame=frame)[0]
 
 
-def render_row(
+def render_views(
     views: Sequence[View], faces: Int[np.ndarray, "F 3"], *, height: int, width: int, frame: Frame
-) -> UInt8[np.ndarray, "height columns 3"]:
-    """Pictures of several heads side by side, each `width` pixels wide, all at the scale of one frame.
+) -> UInt8[np.ndarray, "n height width 3"]:
+    """Pictures of several heads on white, sRGB, all at the scale of one frame."""
+    scale, white = height / frame.height_m, np.full((height, width, 3), 255, np.uint8)
 
-    They are drawn in one pass, so that a sheet of many heads compiles few shapes.
-    """
-    scale = SUPERSAMPLING * height / frame.height_m
-    points, nearness, colours = [], [], []
-    for column, view in enumerate(views):
-        turned = (np.asarray(view.vertices_m, np.float64) - np.array(frame.centre_m)) @ _yaw(view.yaw_degrees).T
-        middle = SUPERSAMPLING * np.array([(column + 0.5) * width, 0.5 * height])
-        points.append(middle + scale * turned[:, :2] * [1.0, -1.0])
-        nearness.append(turned[:, 2])
-        colours.append(np.broadcast_to(CLAY, turned.shape) if view.colours is None else view.colours)
-    count = len(views[0].vertices_m)
-    all_faces = (np.asarray(faces)[None] + count * np.arange(len(views))[:, None, None]).reshape(-1, 3)
-    light, coverage = render_pixels(
-        np.concatenate(points),
-        scale * np.concatenate(nearness),
-        all_faces,
-        np.concatenate(colours),
-        height=SUPERSAMPLING * height,
-        width=SUPERSAMPLING * width * len(views),
-    )
-    light, coverage = shrink(light), shrink(coverage)
-    return srgb_from_linear(light + (1.0 - coverage))
+    def draw(view: View) -> UInt8[np.ndarray, "height width 3"]:
+        angle = np.radians(view.yaw_degrees)
+        (x, y, z), c, s = (np.asarray(view.vertices_m, np.float64) - frame.centre_m).T, np.cos(angle), np.sin(angle)
+        points = np.stack([width / 2 + scale * (c * x + s * z), height / 2 - scale * y, scale * (c * z - s * x)], 1)
+        colours = np.broadcast_to(CLAY, points.shape) if view.colours is None else view.colours
+        return render_over(white, points, faces, colours)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(draw, views)))
 
 
-def render_pixels(
-    points_px: Float[np.ndarray, "V 2"],
-    nearness_px: Float[np.ndarray, " V"],
+def render_over(
+    picture: UInt8[np.ndarray, "H W 3"],
+    points_px: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
     colours: UInt8[np.ndarray, "V 3"],
-    *,
-    height: int,
-    width: int,
-) -> tuple[Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width 1"]]:
-    """Linear light and coverage of a shaded mesh in pixels: x right, y down, nearness towards the camera."""
-    corners = jnp.asarray(faces, jnp.int32)
-    points, near = jnp.asarray(points_px, jnp.float32), jnp.asarray(nearness_px, jnp.float32)
-    fragments = rasterise(points, near, corners, height=height, width=width)
-    upright = jnp.stack([points[:, 0], -points[:, 1], near], axis=1)
-    albedo = jnp.asarray(linear_from_srgb(colours), jnp.float32)
-    light, coverage = _shade(fragments, upright, corners, albedo)
-    return np.asarray(light), np.asarray(coverage)
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A shaded mesh drawn over a picture, sRGB; points in its pixels: x right, y down, z towards the camera.
 
-
-@jax.jit
-def _shade(
-    fragments: Fragments, upright: Float[Array, "V 3"], faces: Int[Array, "F 3"], albedo: Float[Array, "V 3"]
-) -> tuple[Float[Array, "H W 3"], Float[Array, "H W 1"]]:
-    attributes = jnp.concatenate([vertex_normals(upright, faces), albedo], axis=1)
-    corners = attributes[faces[jnp.maximum(fragments.face, 0)]]
-    pixel = jnp.sum(corners * fragments.barycentric[..., None], axis=2)
-    normal = pixel[..., :3]
-    length = jnp.linalg.norm(normal, axis=-1, keepdims=True)
-    normal = normal / jnp.where(length > 0, length, jnp.ones_like(length))
-    lamp = jnp.asarray(np.stack([_LAMP] * 3, axis=1), jnp.float32)
-    light = jnp.maximum(shade(pixel[..., 3:], normal, lamp), 0.0)
-    a, b, c = (upright[faces[:, i], :2] for i in range(3))
-    u, v = b - a, c - a
-    outside = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0] > 0
-    light = light * jnp.where(outside[jnp.maximum(fragments.face, 0)], 1.0, _BACK)[..., None]
-    coverage = (fragments.face >= 0).astype(jnp.float32)[..., None]
-    return light * coverage, coverage
-
-
-def shrink(picture: Float[np.ndarray, "H W c"]) -> Float[np.ndarray, "h w c"]:
-    """Mean over the samples of each pixel."""
-    height, width, channels = picture.shape
-    blocks = picture.reshape(height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING, channels)
-    return blocks.mean(axis=(1, 3))
-
-
-@functools.cache
-def _yaw(degrees: float) -> Float[np.ndarray, "3 3"]:
-    angle = np.radians(degrees)
-    c, s = float(np.cos(angle)), float(np.sin(angle))
-    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+    It is drawn on the host, where nothing is compiled for a picture or a mesh of a new size, lit at the vertices.
+    """
+    (height, width), times = picture.shape[:2], _SUPERSAMPLING
+    upright = points_px * [1.0, -1.0, 1.0]
+    light = shade(_LINEAR[colours], host_normals(upright, faces), np.stack([_LAMP] * 3, axis=1))
+    light = np.maximum(light, 0.0).astype(np.float32)
+    fine = (times * points_px).astype(np.float32)
+    hits = zbuffer(fine[:, :2], fine[:, 2], faces, height=times * height, width=times * width)
+    (ux, uy), (vx, vy) = ((fine[faces[:, k], :2] - fine[faces[:, 0], :2]).T for k in (1, 2))
+    side = np.where(ux * vy < uy * vx, 1.0, _BACK).astype(np.float32)
+    corners = (light[faces] * side[:, None, None]).reshape(-1, 9)  # side by side, so that they are fetched in one piece
+    seen = np.flatnonzero(hits.face >= 0)
+    corner, weight = corners[hits.face.reshape(-1)[seen]], hits.barycentric.reshape(-1, 3)[seen]
+    samples = np.zeros((hits.face.size, 4), np.float32)
+    samples[seen] = 1.0
+    samples[seen, :3] = sum(weight[:, k : k + 1] * corner[:, 3 * k : 3 * k + 3] for k in range(3))
+    rows = samples.reshape(height, times, -1).mean(axis=1)
+    pixels = rows.reshape(height, width, times, 4).mean(axis=2)
+    return srgb_from_linear(pixels[..., :3] + (1.0 - pixels[..., 3:]) * _LINEAR[picture])

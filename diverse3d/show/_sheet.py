@@ -9,14 +9,14 @@ from ..diversify import Completions
 from ..fit import Fit, PhotoFit
 from ..observe import Observation, PhotoObservation
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
-from ._panels import draw_mark, head_frame, mesh_panels, photo_panels, split_row, visibility_colours
-from ._render import Frame, View, frame_of, render_row
+from ._panels import draw_mark, head_frame, mesh_panels, photo_panels, visibility_colours
+from ._render import View, frame_of, render_views
 
 LARGEST_SHEET = 24
 """Completions that a sheet shows at most."""
 
-_COLUMNS, _HEAD_WIDTH, _HEAD_HEIGHT = 5, 150, 204
-_PANEL, _PANEL_HEAD = 400, 294
+_COLUMNS, _HEAD_WIDTH, _HEAD_HEIGHT = 5, 150, 200
+_PANEL, _PANEL_HEAD = 400, 300
 _MARGIN, _GAP, _LINE = 32, 14, 26
 _WIDTH = 2 * _MARGIN + _COLUMNS * 2 * _HEAD_WIDTH + (_COLUMNS - 1) * _GAP
 _SIDE_YAW, THREE_QUARTER_YAW = -90.0, -50.0
@@ -75,7 +75,7 @@ def _upper_row(seen: Observation, fit: Fit, faces: np.ndarray) -> Image.Image:
     frame = frame_of(fitted, aspect=_PANEL_HEAD / _PANEL)
     tinted = visibility_colours(np.asarray(fit.visible))
     views = [View(fitted, yaw, tinted) for yaw in (0.0, _SIDE_YAW)]
-    pictures = split_row(render_row(views, faces, height=_PANEL, width=_PANEL_HEAD, frame=frame), 2)
+    pictures = [Image.fromarray(p) for p in render_views(views, faces, height=_PANEL, width=_PANEL_HEAD, frame=frame)]
     captions = ["fit, front (blue: hidden)", "fit, side"]
     if isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit):
         pictures = photo_panels(seen.photo, fit, faces, _PANEL) + pictures
@@ -124,29 +124,21 @@ def _heading(completions: Completions, shown: int) -> Image.Image:
 
 
 def _grid(completions: Completions, fit: Fit, faces: np.ndarray, shown: np.ndarray) -> list[Image.Image]:
-    """Rows of numbered pairs; the last one is drawn full and left blank, so that every row has one compiled shape."""
+    """Rows of numbered pairs."""
     colours = uncertainty_colours(completions.uncertainty)
     heads = head_frame(np.asarray(completions.vertices)[shown], fit)
-    frame = _common_frame(heads)
+    frame = frame_of(heads.reshape(-1, 3), aspect=_HEAD_WIDTH / _HEAD_HEIGHT)
+    views = [View(head, yaw, colours) for head in heads for yaw in (0.0, THREE_QUARTER_YAW)]
+    drawn = render_views(views, faces, height=_HEAD_HEIGHT, width=_HEAD_WIDTH, frame=frame)
     rows = []
-    for first in range(0, len(shown), _COLUMNS):
-        members = [min(first + column, len(shown) - 1) for column in range(_COLUMNS)]
-        views = [View(heads[member], yaw, colours) for member in members for yaw in (0.0, THREE_QUARTER_YAW)]
-        drawn = split_row(render_row(views, faces, height=_HEAD_HEIGHT, width=_HEAD_WIDTH, frame=frame), len(views))
-        row = Image.new("RGB", (_WIDTH - 2 * _MARGIN, _HEAD_HEIGHT), "white")
-        draw = ImageDraw.Draw(row)
-        for column in range(min(_COLUMNS, len(shown) - first)):
-            x = column * (2 * _HEAD_WIDTH + _GAP)
-            row.paste(drawn[2 * column], (x, 0))
-            row.paste(drawn[2 * column + 1], (x + _HEAD_WIDTH, 0))
-            draw.text((x, 0), f"{shown[first + column]:02d}", fill=INK, font=font(17))
-        rows.append(row)
+    for number, (front, side) in enumerate(drawn.reshape(-1, 2, *drawn.shape[1:])):
+        column = number % _COLUMNS
+        if not column:
+            rows.append(Image.new("RGB", (_WIDTH - 2 * _MARGIN, _HEAD_HEIGHT), "white"))
+        x = column * (2 * _HEAD_WIDTH + _GAP)
+        rows[-1].paste(Image.fromarray(np.concatenate([front, side], axis=1)), (x, 0))
+        ImageDraw.Draw(rows[-1]).text((x, 0), f"{shown[number]:02d}", fill=INK, font=font(17))
     return rows
-
-
-def _common_frame(heads: np.ndarray) -> Frame:
-    """One frame for all heads."""
-    return frame_of(heads.reshape(-1, 3), aspect=_HEAD_WIDTH / _HEAD_HEIGHT)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

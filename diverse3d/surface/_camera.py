@@ -1,4 +1,4 @@
-"""Cameras: weak perspective (papers/004 §2.1: scale and centre, depth ignored), and perspective."""
+"""Cameras: weak perspective (Dey and Boddeti 2022, section 2.1: scale and centre, depth ignored), and perspective."""
 
 import equinox as eqx
 import jax.numpy as jnp

@@ -1,7 +1,8 @@
-"""Axis-angle rotations that stay differentiable at zero."""
+"""Rotations: by axis and angle, differentiable at zero; and the one that lays points on others."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 
 def rotation_matrix(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
@@ -24,3 +25,20 @@ def rotation_matrix(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
     zero = jnp.zeros_like(x)
     cross = jnp.stack([jnp.stack([zero, -z, y]), jnp.stack([z, zero, -x]), jnp.stack([-y, x, zero])])
     return jnp.eye(3, dtype=dtype) + a * cross + b * (cross @ cross)
+
+
+def kabsch(
+    source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], chosen: Bool[np.ndarray, " n"] | None = None
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Rotation and translation with target ≈ turn · source + shift over the chosen points, least squares (Kabsch 1976).
+
+    With fewer than three chosen points the rotation is not determined: the identity is returned. All points are chosen
+    where it isn't said.
+    """
+    a, b = (source, target) if chosen is None else (source[chosen], target[chosen])
+    if len(a) < 3:
+        return np.eye(3), np.zeros(3)
+    centre_a, centre_b = a.mean(0), b.mean(0)
+    u, _, vt = np.linalg.svd((b - centre_b).T @ (a - centre_a))
+    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    return turn, centre_b - turn @ centre_a

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
 from jaxtyping import Float, Int
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
+from ._graph import boundary_loops, neighbours, pieces
 from ._visible import facing_camera
 
 _ROUNDS = 12
@@ -34,7 +34,7 @@ def unwrap(template_m: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) 
     """
     template, faces = np.asarray(template_m, np.float64), np.asarray(faces)
     weight = _importance(template, faces)
-    label = _pieces(faces, len(template))
+    label = pieces(faces, len(template))
     parts = [np.flatnonzero(label[faces[:, 0]] == part) for part in np.unique(label[faces[:, 0]])]
     parts.sort(key=len, reverse=True)
     uv = np.full((len(template), 2), 0.5)
@@ -68,9 +68,8 @@ def _importance(template: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"
         turned = template @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
         seen = facing_camera(jnp.asarray(turned, jnp.float32), jnp.asarray(faces, jnp.int32))
         length = np.maximum(length, worth * seen)
-    row, column = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
-    mean = sparse.csr_matrix((np.ones(row.size), (row, column)), shape=(len(template),) * 2)
-    mean = mean + mean.T + sparse.identity(len(template))
+    mean = sparse.csr_matrix((np.ones(6 * len(faces)), neighbours(faces)), shape=(len(template),) * 2)
+    mean = mean + sparse.identity(len(template))
     mean = sparse.diags(1.0 / np.asarray(mean.sum(1)).ravel()) @ mean
     for _ in range(4):  # no sudden change of scale
         length = mean @ length
@@ -81,11 +80,11 @@ def _disc(
     points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"], weight: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n 2"]:
     """Places of one part's vertices in the unit disc."""
-    count, loops = len(points), _loops(faces)
+    count, loops = len(points), boundary_loops(faces)
     closed = not loops
     if closed:
         faces = _front(points, faces)
-        loops = _loops(faces)
+        loops = boundary_loops(faces)
     if not loops:  # no surface to speak of
         return np.zeros((count, 2))
     loops.sort(key=lambda loop: float(np.linalg.norm(points[loop] - points[np.roll(loop, 1)], axis=1).sum()))
@@ -110,15 +109,8 @@ def _front(points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> I
     """The triangles of the largest connected piece before a plane."""
     depth = points[:, 2]
     faces = faces[(depth > depth.min() + _BACK * np.ptp(depth))[faces].all(axis=1)]
-    label = _pieces(faces, len(points))
-    return faces[label[faces[:, 0]] == np.bincount(label[faces[:, 0]]).argmax()] if len(faces) else faces
-
-
-def _pieces(faces: Int[np.ndarray, "f 3"], count: int) -> Int[np.ndarray, " V"]:
-    """Number of the connected piece that each vertex belongs to."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    label = pieces(faces, len(points))
+    return faces[label[faces[:, 0]] == 0]
 
 
 def _embed(
@@ -130,9 +122,7 @@ def _embed(
 ) -> Float[np.ndarray, "n 2"]:
     """The least stretched of a few rounds of solving and changing weights."""
     count = len(points)
-    row = np.concatenate([faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()])
-    column = np.concatenate([faces[:, [1, 2, 0]].ravel(), faces[:, [0, 1, 2]].ravel()])
-    pairs = np.unique(np.stack([row, column]), axis=1)
+    pairs = np.unique(np.stack(neighbours(faces)), axis=1)
     row, column = pairs[:, (pairs[0] != pairs[1])]
     inner = np.setdiff1d(np.unique(faces), rim)
     strength = 1.0 / np.maximum(np.linalg.norm(points[row] - points[column], axis=1), 1e-6)
@@ -179,21 +169,3 @@ def _rim_angles(points: Float[np.ndarray, "r 3"], *, upright: bool) -> Float[np.
     along = 2 * np.pi * np.concatenate([[0.0], np.cumsum(step)[:-1]]) / max(float(step.sum()), 1e-12)
     anchor = int(points[:, 1].argmax() if upright else points[:, 2].argmax())
     return along - along[anchor] + (np.pi / 2 if upright else -np.pi / 2)
-
-
-def _loops(faces: Int[np.ndarray, "f 3"]) -> list[Int[np.ndarray, " r"]]:
-    """Openings: closed paths along edges with one triangle, which lies on their left."""
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    there = set(map(tuple, edges.tolist()))
-    following: dict[int, int] = {a: b for a, b in edges.tolist() if (b, a) not in there}
-    loops = []
-    while following:
-        first, at = next(iter(following.items()))
-        loop = [first]
-        del following[first]
-        while at != first and at in following:
-            loop.append(at)
-            at = following.pop(at)
-        if len(loop) > 2:
-            loops.append(np.array(loop))
-    return loops

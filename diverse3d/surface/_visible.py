@@ -1,26 +1,15 @@
-"""Normals, and the one definition of a visible vertex."""
+"""The one definition of a visible vertex."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._arrays import on_device
+from ._normals import vertex_normals
 from ._raster import rasterise
 
 VISIBILITY_SIZE_PX = 384
 """Side of the square buffer on which visibility is decided."""
-
-
-def vertex_normals(vertices: Float[Array, "V 3"], faces: Int[Array, "F 3"]) -> Float[Array, "V 3"]:
-    """Unit normals, area-weighted over the triangles around each vertex; zero for a vertex without triangles."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    face_normals = jnp.cross(b - a, c - a)
-    total = jnp.zeros_like(vertices)
-    for i in range(3):
-        total = total.at[faces[:, i]].add(face_normals)
-    length = jnp.linalg.norm(total, axis=1, keepdims=True)
-    return total / jnp.where(length > 0, length, jnp.ones_like(length))
 
 
 def facing_camera(

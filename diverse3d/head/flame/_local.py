@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..._errors import InputError
+from ...surface import kabsch
 from .._bases import GLOBAL_BEFORE_LOCAL, LOCAL_ORDER, halved, local_bases
 
 MIN_MESHES = 10
@@ -62,11 +63,9 @@ def mesh_residuals(
 
 
 def _laid_on(mesh: np.ndarray, template: np.ndarray, index: slice | np.ndarray) -> np.ndarray:
-    """A mesh moved rigidly on to the template (Kabsch)."""
-    here, there = mesh[index].mean(0), template[index].mean(0)
-    u, _, vt = np.linalg.svd((mesh[index] - here).T @ (template[index] - there))
-    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
-    return (mesh - here) @ turn + there
+    """A mesh moved rigidly on to the template."""
+    turn, shift = kabsch(mesh[index], template[index])
+    return mesh @ turn.T + shift
 
 
 def local_arrays(residual: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

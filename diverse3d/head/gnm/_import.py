@@ -9,7 +9,8 @@ import numpy as np
 
 from ..._errors import InputError
 from ...files import parse_npz, read_bytes
-from .._anatomy import colours_by_landmarks, eyeballs, pieces, regions_by_landmarks
+from ...surface import pieces
+from .._anatomy import colours_by_landmarks, eyeballs, regions_by_landmarks
 from .._imported import Imported, finish, packed
 from .._points68 import jaw_order, landmarks68_arrays, read_points68, shipped_landmarks
 from ..flame._local import higher_local_arrays

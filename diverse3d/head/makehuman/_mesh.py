@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...surface import boundary_loops
 from ._source import Source
 
 METRES_PER_DECIMETRE = 0.1
@@ -55,6 +56,7 @@ def cut_head(source: Source) -> HeadMesh:
     for eye in (left_eye, right_eye):
         shape[eye] = _onto_sphere(shape[eye])
     faces = _triangulate(np.concatenate(quads), shape)
+    (neck,) = boundary_loops(faces)
     return HeadMesh(
         source_index=source_index,
         faces=faces,
@@ -62,7 +64,7 @@ def cut_head(source: Source) -> HeadMesh:
         left_eye=left_eye,
         right_eye=right_eye,
         mirror=_mirror(shape),
-        boundary=_boundary(faces),
+        boundary=np.sort(neck),
     )
 
 
@@ -115,12 +117,4 @@ def _mirror(vertices: np.ndarray) -> np.ndarray:
     distance, index = cKDTree(vertices).query(vertices * [-1.0, 1.0, 1.0])
     assert distance.max() < 2e-3, "the base mesh is symmetric"
     assert np.array_equal(index[index], np.arange(len(index)))
-    return index
-
-
-def _boundary(faces: np.ndarray) -> np.ndarray:
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    unique, uses = np.unique(edges, axis=0, return_counts=True)
-    index, degree = np.unique(unique[uses == 1], return_counts=True)
-    assert (degree == 2).all(), "the neck cut is one closed loop"
     return index

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...surface import grown
 from ._mesh import METRES_PER_DECIMETRE, HeadMesh
 from ._source import Source
 
@@ -17,15 +18,15 @@ def build_regions(source: Source, mesh: HeadMesh, template: np.ndarray) -> dict[
     centre = template[mesh.left_eye].mean(axis=0)
     aside, above = np.abs(x) - centre[0], y - centre[1]
 
-    mouth = grow(painted["inside-mouth"] | painted["lips"], mesh, 1)
+    mouth = grown(painted["inside-mouth"] | painted["lips"], mesh.faces, 1)
     # The lids, and the pockets behind them, are all that lies around the eyeballs: the mask leaves them out.
     radius = np.linalg.norm(template[mesh.left_eye] - centre, axis=1).max()
     lids = np.linalg.norm(np.stack([aside, above, z - centre[2]], axis=1), axis=1) < 1.1 * radius
     face = (painted["face"] | mouth | lids) & ~eyeballs
-    ears = grow(painted["ears"], mesh, 1) & ~face & ~eyeballs
+    ears = grown(painted["ears"], mesh.faces, 1) & ~face & ~eyeballs
     front = face & ~painted["inside-mouth"]
 
-    boundary = grow(_flags(len(template), mesh.boundary), mesh, 1)
+    boundary = grown(_flags(len(template), mesh.boundary), mesh.faces, 1)
     chin = template[front & (np.abs(x) < 0.01), 1].min()
     neck = ~face & ~ears & ~eyeballs & (y < chin + 0.55 * np.clip(0.05 - z, 0.0, 0.12))
     scalp = ~face & ~ears & ~eyeballs & ~neck
@@ -35,7 +36,7 @@ def build_regions(source: Source, mesh: HeadMesh, template: np.ndarray) -> dict[
     bridge = front & (np.abs(x) < 0.02) & (above > -0.008) & (above < 0.028)
     nose = front & _moved(source, mesh, "nose", ("nose-volume-incr", "nose-scale-depth-incr"), 0.18)
     forehead = front & (above > 0.022)
-    lips = grow(painted["lips"], mesh, 2) | (grow(painted["lips"], mesh, 3) & painted["inside-mouth"])
+    lips = grown(painted["lips"], mesh.faces, 2) | (grown(painted["lips"], mesh.faces, 3) & painted["inside-mouth"])
     regions = {
         "face": face,
         "neck": neck,
@@ -53,15 +54,6 @@ def build_regions(source: Source, mesh: HeadMesh, template: np.ndarray) -> dict[
         "left_eye_region": socket & (x > 0),
     }
     return {name: np.flatnonzero(_symmetric(name, regions, mesh)) for name in regions}
-
-
-def grow(flags: np.ndarray, mesh: HeadMesh, rings: int) -> np.ndarray:
-    """The vertices within so many edges of the flagged ones, bool [V]."""
-    for _ in range(rings):
-        touched = flags[mesh.faces].any(axis=1)
-        flags = flags.copy()
-        flags[mesh.faces[touched]] = True
-    return flags
 
 
 def _painted(source: Source, mesh: HeadMesh, name: str) -> np.ndarray:
