@@ -33,7 +33,9 @@ if _TYPE_CHECKING:
     from .fit import Fit as Fit
     from .fit import FitConfig as FitConfig
     from .fit import FitProblem as FitProblem
+    from .fit import MeshFit as MeshFit
     from .fit import NoiseModel as NoiseModel
+    from .fit import PhotoFit as PhotoFit
     from .fit import prepare as prepare
     from .head import HeadModel as HeadModel
     from .head import HeadParameters as HeadParameters
@@ -41,7 +43,9 @@ if _TYPE_CHECKING:
     from .head import load_head as load_head
     from .metrics import UNITS as UNITS
     from .observe import REGIONS as REGIONS
+    from .observe import MeshObservation as MeshObservation
     from .observe import Observation as Observation
+    from .observe import PhotoObservation as PhotoObservation
     from .surface import Perspective as Perspective
     from .surface import WeakPerspective as WeakPerspective
 
@@ -55,10 +59,10 @@ _NAMES = {
     "_errors": ("InputError",),
     "_optimise": ("RESULT_TEXT",),
     "diversify": ("METHODS", "SAMPLE_TEXT", "Completions", "DiversifyConfig"),
-    "fit": ("Fit", "FitConfig", "FitProblem", "NoiseModel", "prepare"),
+    "fit": ("Fit", "FitConfig", "FitProblem", "MeshFit", "NoiseModel", "PhotoFit", "prepare"),
     "head": ("HeadModel", "HeadParameters", "head_from_arrays", "load_head"),
     "metrics": ("UNITS",),
-    "observe": ("REGIONS", "Observation"),
+    "observe": ("REGIONS", "MeshObservation", "Observation", "PhotoObservation"),
     "surface": ("Perspective", "WeakPerspective"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
