@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import meshvae
-from diverse3d.diversify import ComponentResidual, load_learned, save_components
-from diverse3d.diversify._components import load_components
+from diverse3d.diversify import ComponentResidual, load_components, load_learned, save_components
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.learn import component_figures, masked_figures

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 import meshvae
 from diverse3d import InputError
-from diverse3d.diversify._learned import SHIPPED
+from diverse3d.diversify import SHIPPED
 from diverse3d.head import HeadModel
 from meshvae import MaskedVAE, Trained
 

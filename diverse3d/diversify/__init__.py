@@ -15,7 +15,6 @@ from ._algorithm2 import CoefficientSampler as CoefficientSampler
 from ._algorithm2 import VaeSampler as VaeSampler
 from ._complete import Given as Given
 from ._complete import check as check
-from ._complete import check_count as check_count
 from ._complete import choose_posterior as choose_posterior
 from ._complete import complete as complete
 from ._complete import sample as sample
@@ -24,12 +23,14 @@ from ._completions import Completions as Completions
 from ._components import ComponentConfig as ComponentConfig
 from ._components import ComponentModel as ComponentModel
 from ._components import count_components as count_components
+from ._components import load_components as load_components
 from ._components import make_component_model as make_component_model
 from ._components import save_components as save_components
 from ._interpolate import HeadPath as HeadPath
 from ._interpolate import check_path as check_path
 from ._interpolate import interpolate as interpolate
 from ._interpolate import path as path
+from ._learned import SHIPPED as SHIPPED
 from ._learned import ComponentResidual as ComponentResidual
 from ._learned import Learned as Learned
 from ._learned import MaskedModel as MaskedModel

@@ -11,17 +11,18 @@ from rich.console import Console
 
 from .._errors import InputError
 from .._suggest import nearest
-from ..diversify import METHODS, DiversifyConfig, Learned, check_count, get_method, has_weights, load_learned
+from ..diversify import METHODS, DiversifyConfig, Learned, get_method, has_weights, load_learned
+from ..diversify import check as check_completion
 from ..fit import FitConfig
 from ..head import HeadModel, load_head
 from ..observe import SETTINGS, STANDARD_REGIONS, check_region
 from . import _fig3, _fig4, _frontier, _table1, _table2
 from ._cells import Knobs, More, Record
 from ._environment import environment
+from ._extras import honesty, paths, spreads
 from ._findings import Findings
-from ._measure import SAMPLES, Plan, measure
-from ._measures import honesty, paths, spreads
 from ._page import write
+from ._plan import SAMPLES, Plan, measure
 from ._records import RecordStore, fingerprint
 from ._subjects import Pictured, Subject, drawn_heads, population_heads, true_heads
 
@@ -239,8 +240,8 @@ def choose(
     config = DiversifyConfig()
     learned: dict[str, Learned] = {}
     for method in chosen:
-        check_count(method, head, options.samples, config)
         kind = METHODS[method].weights
+        check_completion(method, head, options.samples, config, weights=None if kind is None else options.weights(kind))
         if kind is not None and kind not in learned:
             learned[kind] = load_learned(head, kind, options.weights(kind))
     return tuple(chosen), left_out, learned

@@ -12,10 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Key
 
-from diverse3d._errors import InputError
-from diverse3d._names import REGIONS
-from diverse3d._suggest import nearest
-
+from .._errors import InputError
+from .._names import REGIONS
+from .._suggest import nearest
 from ..surface import catmull_rom
 from ._landmarks68 import LANDMARK_GROUPS
 from ._occluder_paint import paint
