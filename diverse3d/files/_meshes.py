@@ -57,35 +57,6 @@ def read_registered(folder: Path, n_vertices: int, *, most: int | None = None) -
     of its own. Raises `InputError` for a folder that isn't there or holds no mesh, another number of vertices, values
     that are not finite, and files that are damaged or beyond the limits.
     """
-    limits = Limits.from_environment() if limits is None else limits
-    try:
-        with np.errstate(invalid="ignore"):  # a signalling NaN, which casting and comparing complain of, is a NaN
-            return _READERS[path.suffix.lower()](path, limits)
-    except Damaged as error:
-        raise InputError(f"{path} can't be read as a mesh: it {error}.") from None
-
-
-class Registered(NamedTuple):
-    """Meshes of one topology."""
-
-    vertices: np.ndarray
-    """float32 [N, V, 3], in the files' unit."""
-    subjects: list[str]
-    """Whom each shows."""
-    expressions: list[str]
-    """And with what expression; empty where that isn't known."""
-    total: int
-    """How many there are, of which N were taken."""
-
-
-def read_registered(folder: Path, n_vertices: int, *, most: int | None = None) -> Registered:
-    """Registered meshes below a folder, `most` of them at even distances if there are more.
-
-    A file holds one mesh (.ply, .obj, or .npy / .npz `vertices` [V,3]) or many (.npy / .npz [S,V,3]). In CoMA's layout,
-    `subject/expression/frame.ply`, the first two folders name subject and expression; elsewhere each file is a subject
-    of its own. Raises `InputError` for a folder that is missing or without meshes, another number of vertices, values that are not finite,
-    and files that are damaged or beyond the limits.
-    """
     limits = Limits.from_environment()
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _REGISTERED_SUFFIXES and path.is_file())
     if not paths:
