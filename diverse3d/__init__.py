@@ -25,11 +25,12 @@ if _TYPE_CHECKING:
     from ._api import observe_mesh as observe_mesh
     from ._api import observe_photo as observe_photo
     from ._errors import InputError as InputError
+    from ._methods import METHODS as METHODS
+    from ._methods import DiversifyConfig as DiversifyConfig
+    from ._names import REGIONS as REGIONS
     from ._optimise import RESULT_TEXT as RESULT_TEXT
-    from .diversify import METHODS as METHODS
     from .diversify import SAMPLE_TEXT as SAMPLE_TEXT
     from .diversify import Completions as Completions
-    from .diversify import DiversifyConfig as DiversifyConfig
     from .fit import Fit as Fit
     from .fit import FitConfig as FitConfig
     from .fit import FitProblem as FitProblem
@@ -40,7 +41,6 @@ if _TYPE_CHECKING:
     from .head import head_from_arrays as head_from_arrays
     from .head import load_head as load_head
     from .metrics import UNITS as UNITS
-    from .observe import REGIONS as REGIONS
     from .observe import Observation as Observation
     from .surface import Perspective as Perspective
     from .surface import WeakPerspective as WeakPerspective
@@ -53,12 +53,14 @@ DEMO_PHOTO = _Path(__file__).parent / "assets" / "astronaut.png"
 _NAMES = {
     "_api": ("Interpolation", "Result", "complete", "fit", "interpolate", "observe_mesh", "observe_photo"),
     "_errors": ("InputError",),
+    "_methods": ("METHODS", "DiversifyConfig"),
+    "_names": ("REGIONS",),
     "_optimise": ("RESULT_TEXT",),
-    "diversify": ("METHODS", "SAMPLE_TEXT", "Completions", "DiversifyConfig"),
+    "diversify": ("SAMPLE_TEXT", "Completions"),
     "fit": ("Fit", "FitConfig", "FitProblem", "NoiseModel", "prepare"),
     "head": ("HeadModel", "HeadParameters", "head_from_arrays", "load_head"),
     "metrics": ("UNITS",),
-    "observe": ("REGIONS", "Observation"),
+    "observe": ("Observation",),
     "surface": ("Perspective", "WeakPerspective"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

@@ -47,6 +47,14 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def holds_compiled() -> bool:
+    """Whether jax keeps compiled code between processes, and has some."""
+    import jax
+
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    return bool(folder) and Path(folder).is_dir() and next(Path(folder).iterdir(), None) is not None
+
+
 def _own(folder: Path) -> Path:
     """The folder, made if need be, closed to others; raises `PermissionError` where it is somebody else's."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -43,10 +43,10 @@ from diverse3d._errors import InputError
 from diverse3d.cli._replay import _difference
 from diverse3d.cli._stored import read_record
 from diverse3d.diversify import DiversifyConfig
+from diverse3d.files import npz_bytes
 from diverse3d.fit import FitConfig
 from diverse3d.head import HeadModel, head_from_arrays, head_metadata, load_head
 from diverse3d.observe import observe_mesh, read_mask, read_photo
-from diverse3d.show import npz_bytes
 
 SMALL_LIMITS = {
     "DIVERSE3D_MAX_IMAGE_PIXELS": "1000000",

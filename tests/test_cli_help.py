@@ -42,10 +42,11 @@ def test_every_command_has_help_seed_and_quiet(command, capsys):
 
 
 def test_help_names_every_method_and_region_and_the_true_defaults(capsys):
+    from diverse3d._methods import Algorithm2Config, KernelConfig, SamplingConfig
+    from diverse3d._names import NOISE_SIGMA_MM
     from diverse3d.cli._complete import Complete
     from diverse3d.diversify import DEFAULT_METHOD, METHODS, DiversifyConfig
     from diverse3d.fit import FitConfig
-    from diverse3d.fit._noise import DEFAULT_SIGMA_MM
     from diverse3d.observe import REGIONS
 
     command = Complete(input=Path("x"), out=Path("y"))
@@ -55,7 +56,10 @@ def test_help_names_every_method_and_region_and_the_true_defaults(capsys):
     assert dataclasses.replace(command, solver="sgd").fit_config().steps == 2000
     assert main(["complete", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert all(name in text for name in (*METHODS, *REGIONS, *DEFAULT_SIGMA_MM, f"{DEFAULT_METHOD} if not given"))
+    options = [field.name for part in (KernelConfig, SamplingConfig) for field in dataclasses.fields(part)]
+    options += [f"algorithm2.{field.name}" for field in dataclasses.fields(Algorithm2Config)]
+    assert all(f"--{name.replace('_', '-')} " in text for name in options)
+    assert all(name in text for name in (*METHODS, *REGIONS, *NOISE_SIGMA_MM, f"{DEFAULT_METHOD} if not given"))
     # What is left to the method: the wishes by name, the others by what most have.
     settled = {name: method.settle(DiversifyConfig()) for name, method in METHODS.items() if method.closed_form}
     pools = {name: config.sampling.pool for name, config in settled.items() if config.sampling.pool is not None}

@@ -25,7 +25,7 @@ class Complete(DiversifyOptions, FitOptions):
         config = self.config()
         if self.method is not None:
             get_method(self.method)
-        reporter = Reporter(("head", "observe", "prepare", "fit", "complete", "draw", "write"), quiet=self.quiet)
+        reporter = Reporter(self, ("head", "observe", "prepare", "fit", "complete", "draw", "write"))
         stages = show.Stages(reporter)
         with reporter.shown():
             with stages("head"):

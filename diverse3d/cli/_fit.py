@@ -20,7 +20,7 @@ class Fit(FitOptions):
         from ..head import load_head
 
         self.check()
-        reporter = Reporter(("head", "observe", "prepare", "fit", "draw", "write"), quiet=self.quiet)
+        reporter = Reporter(self, ("head", "observe", "prepare", "fit", "draw", "write"))
         stages = show.Stages(reporter)
         with reporter.shown():
             with stages("head"):

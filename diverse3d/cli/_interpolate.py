@@ -47,7 +47,7 @@ class Interpolate(Common):
         check_path(run.method, len(arrays["vertices"]), self.i, self.j, self.frames)
         out = self.result / f"interpolation-{self.i}-{self.j}" if self.out is None else self.out
         check_target(out, force=self.force, record=PATH_RECORD_NAME)
-        reporter = Reporter(("head", "observe", "prepare", "fit", "interpolate", "render", "write"), quiet=self.quiet)
+        reporter = Reporter(self, ("head", "observe", "prepare", "fit", "interpolate", "render", "write"))
         stages = Stages(reporter)
         with reporter.shown():
             result, head = read_result(self.result, record, run, arrays, head_file=self.head, stages=stages)

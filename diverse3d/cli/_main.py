@@ -1,5 +1,7 @@
 """Arguments in, exit code out."""
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -48,15 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     `argv` is by default the process's arguments. Nothing but its own output folder is written, and that whole or not
     at all.
     """
+    said = io.StringIO()
     try:
-        command = tyro.cli(
-            Command,
-            args=argv,
-            prog="diverse3d",
-            description=_DESCRIPTION,
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
+        with contextlib.redirect_stderr(said):
+            command = tyro.cli(
+                Command,
+                args=argv,
+                prog="diverse3d",
+                description=_DESCRIPTION,
+                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
     except SystemExit as stop:  # tyro has said what is wrong, or printed the help
+        if (wrong := _of_settings(stop)) is not None:
+            return _say(wrong, BAD_INPUT)
+        print(said.getvalue(), end="", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else OK
     debug = bool(os.environ.get("DIVERSE3D_DEBUG"))
     before = _stop_on_sigterm()
@@ -78,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _of_settings(stop: SystemExit) -> str | None:
+    """What a part of the settings refused, if that ended the parsing: its message begins with the option's name."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__context__
+    return None if cause is None else f"--{str(cause).replace('_', '-', 1)}"
 
 
 def _say(message: str, code: int) -> int:

@@ -2,24 +2,72 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from .._errors import InputError
+from .._methods import (
+    DEFAULT_METHOD,
+    METHODS,
+    SELECTIONS,
+    WITHOUT_WEIGHTS,
+    Algorithm2Config,
+    DiversifyConfig,
+    KernelConfig,
+    SamplingConfig,
+)
+from .._names import NOISE_SIGMA_MM, REGIONS
 
 if TYPE_CHECKING:
     import jax
 
-    from .._methods import DiversifyConfig
     from ..fit import FitConfig
     from ..head import HeadModel
     from ..observe import Observation
 
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
+
+
+def _listed(names: Iterable[str], word: str = "or") -> str:
+    *most, last = names
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+_OCCLUDE = (
+    "What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing "
+    f"does; or a region to paint over: {_listed(REGIONS)}."
+)
+_NOISE = f"How far the visible part is trusted: {_listed(NOISE_SIGMA_MM)}; chosen by the input if not given."
+
+_METHOD = (
+    f"How they are made: {_listed(METHODS)}; {DEFAULT_METHOD} if not given ({WITHOUT_WEIGHTS} for a head without "
+    "trained weights)."
+)
+
+
+def _of_methods(name: str) -> str:
+    """What methods take where a setting is not given, by what they search a pool for, or else by name."""
+    wishes = {choice: wish for wish, choice in SELECTIONS.items()}
+    values = {method: value for method, row in METHODS.items() if (value := getattr(row, name)) is not None}
+    usual = Counter(values.values()).most_common(1)[0][0]
+    texts: dict[float, dict[str, None]] = {}
+    for method, value in values.items():
+        texts.setdefault(value, {})[wishes.get(METHODS[method].choice, method)] = None
+    rare = [f"{value:g} for {_listed(words, 'and')}" for value, words in texts.items() if value != usual]
+    return _listed([*rare, f"{usual:g} for the others"], "and")
+
+
+_SAMPLING = (
+    "How the closed form's and the hybrid's samples are drawn and chosen. What is not given is the method's own: for "
+    f"the pool {_of_methods('pool')}, for the contraction {_of_methods('contraction')}."
+)
+
+_DEFAULT = DiversifyConfig()
 
 _SGD_STEPS = 2000
 """The paper's number of iterations."""
@@ -46,9 +94,7 @@ class FitOptions(Common):
     """Folder to write: it must be new, empty, or replaced with --force."""
     mask: OptionalFile = None
     """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
-    occlude: Annotated[str | None, arg(metavar="REGION")] = None
-    """What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing
-    does; or a region to paint over: glasses, face-mask, left-cheek, mouth, right-cheek, centre, eyes, random."""
+    occlude: Annotated[str | None, arg(metavar="REGION", help=_OCCLUDE)] = None
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
     residual: float = 1.0
@@ -133,42 +179,23 @@ class DiversifyOptions:
 
     n: Annotated[int, arg(aliases=["-n"])] = 20
     """How many completions."""
-    method: Annotated[str | None, arg(metavar="NAME")] = None
-    """How they are made: map, posterior, posterior-dpp, posterior-cover, posterior-support, global-dpp,
-    global-local-dpp, vae, vae-dpp, vae-dpp-kriging, hybrid, hybrid-dpp, hybrid-cover or hybrid-support;
-    hybrid-dpp if not given (posterior-dpp for a head without trained weights)."""
-    select: Annotated[Literal["diverse", "cover", "support"] | None, arg(metavar="WISH")] = None
+    method: Annotated[str | None, arg(metavar="NAME", help=_METHOD)] = None
+    select: Annotated[Literal[tuple(SELECTIONS)] | None, arg(metavar="WISH")] = None
     """What a pool is searched for: the most different heads of it (diverse), those that any plausible head lies near to
     one of (cover), or those that together stand for all plausible heads best (support); as the method's name says if
     not given."""
     weights: OptionalFile = None
     """Trained weights (see `train`); the ones in the package if not given."""
-    noise: Annotated[str | None, arg(metavar="NAME")] = None
-    """How far the visible part is trusted: exact, realistic or photo; chosen by the input if not given."""
-    pool: Annotated[int | None, arg(metavar="INT")] = None
-    """Samples that a selection chooses from; 1600 for cover and 200 for the others if not given."""
-    contraction: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """What samples' differences from the posterior mean are multiplied by, before any selection; 0.65 for diverse, 1.1
-    for hybrid and 1 for the others if not given."""
-    k: float = 0.5
-    """Sharpness of similarity in the diversity kernel, in units of the median distance."""
-    n_sigma: float = 3.0
-    """How unlikely a completion may be before its quality falls, in standard deviations."""
-    refine: int = 0
-    """Steps by which hybrid-dpp pushes its chosen heads farther apart where hidden, up to what `--n-sigma` allows: more
-    diverse, no nearer to the truth."""
+    noise: Annotated[str | None, arg(metavar="NAME", help=_NOISE)] = None
+    kernel: OmitArgPrefixes[KernelConfig] = _DEFAULT.kernel
+    sampling: Annotated[SamplingConfig, OmitArgPrefixes, arg(help=_SAMPLING)] = _DEFAULT.sampling
+    algorithm2: Algorithm2Config = _DEFAULT.algorithm2
 
-    def config(self) -> "DiversifyConfig":
-        """Settings of stage 2; raises `InputError` for values out of range."""
-        from .._methods import DiversifyConfig
-
+    def config(self) -> DiversifyConfig:
+        """Settings of stage 2; raises `InputError` where no completion is asked for."""
         if self.n < 1:
             raise InputError(f"{self.n} completions were asked for; ask for at least 1.")
-        names = ("k", "n_sigma", "pool", "contraction", "refine")
-        try:
-            return DiversifyConfig().replace(**{name: getattr(self, name) for name in names})
-        except InputError as error:  # it begins with the setting's name
-            raise InputError(f"--{str(error).replace('_', '-', 1)}") from error
+        return DiversifyConfig(self.kernel, self.sampling, self.algorithm2)
 
 
 def seed_key(seed: int) -> "jax.Array":

@@ -29,7 +29,7 @@ class Replay:
     def run(self) -> int:
         """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
         from .. import _api, show
-        from ..files import Limits, one_line, read_bytes
+        from ..files import Limits, npz_bytes, one_line, read_bytes
         from ._stored import load_same_head, observe_again, read_record
 
         record, run = read_record(self.result)
@@ -38,7 +38,7 @@ class Replay:
             raise InputError(f"{self.result} holds no completions.npz; give a folder that `complete` or `demo` wrote.")
         key = run.key() if self.seed is None else seed_key(self.seed)
         before = read_bytes(stored, "result_bytes", Limits.from_environment())
-        reporter = Reporter(("head", "observe", "prepare", "fit", "complete"), quiet=self.quiet)
+        reporter = Reporter(self, ("head", "observe", "prepare", "fit", "complete"))
         stages = show.Stages(reporter)
         with reporter.shown():
             with stages("head"):
@@ -56,7 +56,7 @@ class Replay:
                 f"{self.result} was made with other trained weights ({one_line(made_with)[:12]}); "
                 "give them by --weights."
             )
-        again = show.npz_bytes(show.completion_arrays(result))
+        again = npz_bytes(show.completion_arrays(result))
         if again == before:
             if not self.quiet:
                 print(f"{self.result}: identical, all {len(before)} bytes of completions.npz")

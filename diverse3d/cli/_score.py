@@ -55,7 +55,7 @@ class Score(Common):
         from ._score_files import read_given, read_head_mesh, read_visible
 
         self._check()
-        reporter = Reporter(("head", "read", "measure"), quiet=self.quiet)
+        reporter = Reporter(self, ("head", "read", "measure"))
         stages = Stages(reporter)
         with reporter.shown():
             with stages("head"):

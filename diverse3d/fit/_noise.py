@@ -8,14 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._errors import InputError
+from .._names import NOISE_SIGMA_MM
 from .._suggest import nearest
 from ..files import read_safetensors
 from ..head import HeadModel
 
 LEARNT_NOISE = Path(__file__).parents[1] / "assets" / "noise.safetensors"
-
-DEFAULT_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
-"""Noise settings, with the isotropic noise assumed for a head that none was learnt for, in mm a coordinate."""
 
 _FLOOR_M = 3e-5
 
@@ -33,8 +31,8 @@ class NoiseModel(eqx.Module):
 
 def check_noise(name: str) -> None:
     """Raise `InputError` unless `name` is a noise setting."""
-    if name not in DEFAULT_SIGMA_MM:
-        raise InputError(f"There is no noise setting '{name}'{nearest(name, DEFAULT_SIGMA_MM)}.")
+    if name not in NOISE_SIGMA_MM:
+        raise InputError(f"There is no noise setting '{name}'{nearest(name, NOISE_SIGMA_MM)}.")
 
 
 def load_noise(head: HeadModel, name: str) -> NoiseModel:
@@ -53,7 +51,7 @@ def load_noise(head: HeadModel, name: str) -> NoiseModel:
                 factors_m=jnp.asarray(factors.astype(np.float32) * scale[:, None, None], head.dtype),
                 name=name,
             )
-    return isotropic_noise(head, 1e-3 * DEFAULT_SIGMA_MM[name], name)
+    return isotropic_noise(head, 1e-3 * NOISE_SIGMA_MM[name], name)
 
 
 def isotropic_noise(head: HeadModel, sigma_m: float, name: str) -> NoiseModel:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Key
 
 from .._errors import InputError
+from .._names import REGIONS
 from .._suggest import nearest
 from ..surface import catmull_rom
 from ._landmarks68 import LANDMARK_GROUPS
@@ -253,18 +254,7 @@ def _random(face: _Face, rng: np.random.Generator) -> Outline:
     return outline
 
 
-_OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = {
-    "glasses": _glasses,
-    "face-mask": _face_mask,
-    "left-cheek": _left_cheek,
-    "mouth": _mouth,
-    "right-cheek": _right_cheek,
-    "centre": _centre,
-    "eyes": _eyes,
-    "random": _random,
-}
-REGIONS: tuple[str, ...] = tuple(_OUTLINES)
+_OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = dict(
+    zip(REGIONS, (_glasses, _face_mask, _left_cheek, _mouth, _right_cheek, _centre, _eyes, _random), strict=True)
+)
 """Every region that an occluder can be put over, by name."""
-
-STANDARD_REGIONS = ("glasses", "face-mask", "random")
-"""Those that figures are measured behind, where none are named."""

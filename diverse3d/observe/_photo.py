@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from .._errors import InputError
+from .._names import REGIONS
 from .._suggest import nearest
 from ..files import read_mask, read_photo
 from ._detector import observe_face
 from ._landmarks68 import IBUG68_FROM_MEDIAPIPE
 from ._mesh import refuse_other_meshes
 from ._observation import Observation, Photo
-from ._occluder import REGIONS, paint_occluder
+from ._occluder import paint_occluder
 
 
 def observe_photo(

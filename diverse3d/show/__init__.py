@@ -2,7 +2,6 @@
 
 from ..files import RECORD_NAME as RECORD_NAME
 from ..files import check_target as check_target
-from ..files import npz_bytes as npz_bytes
 from ._animation import animated_glb_bytes as animated_glb_bytes
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours

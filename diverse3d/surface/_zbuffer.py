@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Int32
 
+_PAIRS = 2**18
+"""About how many pairs of a triangle and a pixel of its box are looked at together."""
+
 
 class Hits(NamedTuple):
     """What the pixels see."""
@@ -41,35 +44,35 @@ def zbuffer(
     size = np.maximum(high - low + 1, 0)
     count = size[:, 0] * size[:, 1] * (np.abs(area) > 1e-9)
     count[:solid] *= area[:solid] < 0  # y runs down, so what faces us turns clockwise
-    some = np.flatnonzero(count)
-    count, low, first, second = count[some], low[some], first[some], second[some]
-    start = (low + 0.5 - a[some]).astype(dtype)
-    inverse = 1.0 / area[some]
-
-    def each(values: np.ndarray) -> np.ndarray:
-        """Values of triangles for every pixel of their boxes."""
-        return np.repeat(values, count)
-
-    pair = np.arange(count.sum(), dtype=np.int32) - each((np.cumsum(count) - count).astype(np.int32))
-    columns = each(size[some, 0])
-    row = pair // columns
-    column = pair - row * columns
-    dx, dy = each(start[:, 0]) + column.astype(dtype), each(start[:, 1]) + row.astype(dtype)
-    # Weights of the second and third corner are linear in the picture.
-    u = dx * each(second[:, 1] * inverse) + dy * each(-second[:, 0] * inverse)
-    v = dx * each(-first[:, 1] * inverse) + dy * each(first[:, 0] * inverse)
-    inside = np.flatnonzero((u >= -hair) & (v >= -hair) & (u + v <= 1 + hair))
-    pixel = (each(low[:, 1] * width + low[:, 0]) + row * width + column)[inside]
-    triangle, u, v = each(some)[inside], u[inside], v[inside]
-    near_a, near_b, near_c = (nearness[faces[:, k]].astype(dtype)[triangle] for k in range(3))
-    depth = near_a * (1 - u - v) + near_b * u + near_c * v
-
-    nearest = np.full(height * width, -np.inf, dtype)
-    np.maximum.at(nearest, pixel, depth)
-    won = np.flatnonzero(depth == nearest[pixel])  # in the order of triangles: of equals, the last is written
-    pixel, u, v = pixel[won], u[won], v[won]
-    seen = np.full(height * width, -1, np.int32)
+    nearest, seen = np.full(height * width, -np.inf, dtype), np.full(height * width, -1, np.int32)
     weight = np.zeros((height * width, 3), dtype)
-    seen[pixel] = triangle[won]
-    weight[pixel] = np.stack([1 - u - v, u, v], 1)
+    some = np.flatnonzero(count)
+    for part in np.split(some, np.flatnonzero(np.diff(np.cumsum(count[some]) // _PAIRS)) + 1):
+        times = count[part]
+
+        def each(values: np.ndarray, times: np.ndarray = times) -> np.ndarray:
+            """Values of triangles for every pixel of their boxes."""
+            return np.repeat(values, times)
+
+        x, y = low[part].T
+        pair = np.arange(times.sum(), dtype=np.int32) - each((np.cumsum(times) - times).astype(np.int32))
+        columns = each(size[part, 0])
+        row = pair // columns
+        column = pair - row * columns
+        start = (low[part] + 0.5 - a[part]).astype(dtype)
+        dx, dy = each(start[:, 0]) + column.astype(dtype), each(start[:, 1]) + row.astype(dtype)
+        # Weights of the second and third corner are linear in the picture.
+        (bx, by), (cx, cy), inverse = first[part].T, second[part].T, 1.0 / area[part]
+        u = dx * each(cy * inverse) + dy * each(-cx * inverse)
+        v = dx * each(-by * inverse) + dy * each(bx * inverse)
+        inside = np.flatnonzero((u >= -hair) & (v >= -hair) & (u + v <= 1 + hair))
+        pixel = (each(y * width + x) + row * width + column)[inside]
+        triangle, u, v = each(part)[inside], u[inside], v[inside]
+        near_a, near_b, near_c = (nearness[faces[part, k]].astype(dtype) for k in range(3))
+        depth = each(near_a)[inside] * (1 - u - v) + each(near_b)[inside] * u + each(near_c)[inside] * v
+        np.maximum.at(nearest, pixel, depth)
+        won = np.flatnonzero(depth == nearest[pixel])  # in the order of triangles: of equals, the last is written
+        pixel, u, v = pixel[won], u[won], v[won]
+        seen[pixel] = triangle[won]
+        weight[pixel] = np.stack([1 - u - v, u, v], 1)
     return Hits(seen.reshape(height, width), nearest.reshape(height, width), weight.reshape(height, width, 3))
