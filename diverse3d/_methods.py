@@ -187,11 +187,7 @@ METHODS: dict[str, Method] = {
     "map": Method("the single most likely head", "posterior", "mode"),
     "posterior": Method("independent samples of the closed-form posterior", "posterior", "independent"),
     "posterior-dpp": Method(
-        "the most diverse samples of a posterior pool (greedy DPP)",
-        "posterior",
-        "dpp",
-        pool=200,
-        contraction=0.65,
+        "the most diverse samples of a posterior pool (greedy DPP)", "posterior", "dpp", pool=200, contraction=0.65
     ),
     "posterior-cover": Method("the centres of clusters of a posterior pool (k-means)", "posterior", "cover", pool=1600),
     "posterior-support": Method(

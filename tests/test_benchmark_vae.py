@@ -33,7 +33,7 @@ from benchmarks.vae._rows import Network, Pca, fit_pca, load_masked, tuned
 from diverse3d._errors import InputError
 from diverse3d.diversify import ComponentConfig, DiversifyConfig, MaskedModel, VaeSampler, load_learned
 from diverse3d.experiments import Record
-from diverse3d.fit import Fit, FitReport
+from diverse3d.fit import FitReport, MeshFit
 from diverse3d.fit._state import start
 from diverse3d.learn import head_data
 from diverse3d.observe import SETTINGS, STANDARD_REGIONS
@@ -319,9 +319,9 @@ def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision
     z = z * jnp.sqrt(size / jnp.sum(z**2, axis=1))[:, None]
     visible = jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1])
     zero = jnp.zeros((), jnp.float32)
-    seen = Fit(
+    seen = MeshFit(
         unknowns=start(head), vertices_m=head.template_m, held_m=head.template_m + 0.003, visible=visible,
-        turn=jnp.eye(3, dtype=jnp.float32), shift_m=jnp.zeros(3, jnp.float32), camera=None, landmarks68_px=None,
+        turn=jnp.eye(3, dtype=jnp.float32), shift_m=jnp.zeros(3, jnp.float32),
         report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(0), zero, zero),
     )  # fmt: skip
     made: list[int] = []

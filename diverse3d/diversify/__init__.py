@@ -15,7 +15,6 @@ from ._algorithm2 import CoefficientSampler as CoefficientSampler
 from ._algorithm2 import VaeSampler as VaeSampler
 from ._complete import Given as Given
 from ._complete import check as check
-from ._complete import check_count as check_count
 from ._complete import choose_posterior as choose_posterior
 from ._complete import complete as complete
 from ._complete import sample as sample

@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._methods import Algorithm2Config, KernelConfig
 from .._optimise import descend
-from ..fit import SeenPixels, canonical
+from ..fit import Fit, SeenPixels, canonical
 from ._choice import Choice
 from ._learned import MaskedModel
 from ._samplers import Sampler, Samples
@@ -91,7 +91,7 @@ class CoefficientSampler(LatentSampler):
 
 
 class Algorithm2(Choice[LatentSampler]):
-    """N latents optimised together by `algorithm2_loss`, from draws."""
+    """N latents optimised together, from draws."""
 
     n: int = eqx.field(static=True)
     """Completions."""
@@ -111,54 +111,38 @@ class Algorithm2(Choice[LatentSampler]):
         return sampler.samples(reached.value)
 
     def loss(self, sampler: LatentSampler, z: Float[Array, "N L"]) -> Float[Array, ""]:
-        """`algorithm2_loss` of latents."""
-        return algorithm2_loss(
-            sampler.heads(z).reshape(z.shape[0], -1),
-            z,
-            held_m=sampler.fit.held_m,
-            visible=sampler.fit.visible,
-            threshold=sampler.threshold(self.kernel),
-            config=self.config,
-            kernel_config=self.kernel,
-            pixels=self.pixels,
-        )
+        """The loss of latents."""
+        points = sampler.heads(z).reshape(z.shape[0], -1)
+        return self.loss_of(points, z, sampler.fit, sampler.threshold(self.kernel))
+
+    def loss_of(
+        self, points_m: Float[Array, "N C"], z: Float[Array, "N L"], fit: Fit, threshold: float
+    ) -> Float[Array, ""]:
+        """λ1 · visible L1 + λ2 · photometric + λ3 · L_dpp of N heads (flattened vertices, metres) and their latents.
+
+        The visible L1, against what the fit is held to, is the mean over samples, visible vertices and coordinates, in
+        metres. The photometric term, for a photo alone, is the mean of `SeenPixels` over samples. Quality falls where
+        ‖z‖² passes the threshold.
+
+        The paper gives no units. We read both data terms as means, so that neither grows with mesh or picture: under
+        λ1 = 1000 a millimetre everywhere is worth 1; under λ2 = 500 a change by 0.05 of every colour, on a face that
+        fills a quarter of the crop, is worth 0.3. As a mean over the face's pixels alone λ2 would outweigh L_dpp, whose
+        range is λ3 · N / 2: the samples would chase what skin and light leave unexplained, and draw together where
+        hidden.
+        """
+        seen = jnp.repeat(fit.visible.astype(points_m.dtype), 3)
+        off = jnp.sum(jnp.abs(points_m - fit.held_m.reshape(1, -1)) * seen[None, :])
+        off = off / (z.shape[0] * jnp.maximum(jnp.sum(seen), 1.0))
+        distance = pairwise_distance(points_m, 1.0 - seen)
+        qualities = quality(jnp.sum(z**2, axis=1), jnp.asarray(threshold, points_m.dtype))
+        spread = dpp_loss(kernel(distance, qualities, k=self.kernel.k))
+        loss = self.config.visible_weight * off + self.config.dpp_weight * spread
+        if self.pixels is None:
+            return loss
+        heads = points_m.reshape(z.shape[0], -1, 3)
+        return loss + self.config.photometric_weight * jnp.mean(jax.vmap(self.pixels)(heads))
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
         """Adam, or the paper's SGD."""
         return (optax.sgd if self.config.sgd else optax.adam)(self.config.learning_rate)
-
-
-def algorithm2_loss(
-    points_m: Float[Array, "N C"],
-    z: Float[Array, "N L"],
-    *,
-    held_m: Float[Array, "V 3"],
-    visible: Bool[Array, " V"],
-    threshold: float,
-    config: Algorithm2Config,
-    kernel_config: KernelConfig,
-    pixels: SeenPixels | None = None,
-) -> Float[Array, ""]:
-    """λ1 · visible L1 + λ2 · photometric + λ3 · L_dpp of N heads (flattened vertices, metres) and their latents.
-
-    The visible L1, against `held_m`, is the mean over samples, visible vertices and coordinates, in metres. The
-    photometric term, for a photo alone, is the mean of `SeenPixels` over samples. Quality falls where ‖z‖² passes the
-    threshold.
-
-    The paper gives no units. We read both data terms as means, so that neither grows with mesh or picture: under
-    λ1 = 1000 a millimetre everywhere is worth 1; under λ2 = 500 a change by 0.05 of every colour, on a face that fills
-    a quarter of the crop, is worth 0.3. As a mean over the face's pixels alone λ2 would outweigh L_dpp, whose range is
-    λ3 · N / 2: the samples would chase what skin and light leave unexplained, and draw together where hidden.
-    """
-    seen = jnp.repeat(visible.astype(points_m.dtype), 3)
-    off = jnp.sum(jnp.abs(points_m - held_m.reshape(1, -1)) * seen[None, :])
-    off = off / (z.shape[0] * jnp.maximum(jnp.sum(seen), 1.0))
-    distance = pairwise_distance(points_m, 1.0 - seen)
-    qualities = quality(jnp.sum(z**2, axis=1), jnp.asarray(threshold, points_m.dtype))
-    spread = dpp_loss(kernel(distance, qualities, k=kernel_config.k))
-    loss = config.visible_weight * off + config.dpp_weight * spread
-    if pixels is None:
-        return loss
-    heads = points_m.reshape(z.shape[0], -1, 3)
-    return loss + config.photometric_weight * jnp.mean(jax.vmap(pixels)(heads))

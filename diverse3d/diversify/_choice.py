@@ -17,15 +17,7 @@ from ..fit import Fit
 from ..head import HeadModel
 from ._posterior import head_vertices
 from ._samplers import HybridSampler, PointSampler, Sampler, Samples, all_vertices
-from .dpp import (
-    dpp_loss,
-    greedy_selection,
-    kernel,
-    median_distance,
-    pairwise_distance,
-    quality,
-    quality_threshold,
-)
+from .dpp import dpp_loss, greedy_selection, kernel, median_distance, pairwise_distance, quality, quality_threshold
 
 S = TypeVar("S", bound=Sampler)
 

@@ -18,11 +18,11 @@ from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
 from ..fit import Fit, NoiseModel, SeenPixels, check_noise, load_noise, seen_pixels
 from ..fit._pixels import PixelHead
 from ..head import HeadModel
-from ..observe import Observation
+from ..observe import Observation, PhotoObservation
 from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
 from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
-from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned, wrong_model
+from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned
 from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
 
@@ -71,7 +71,7 @@ class Given:
     def hold(self) -> Hold | None:
         """What holds samples together where visible (`SamplingConfig.hold`); None where nothing does."""
         noise, strength = self.posterior.noise, self.method.settle(self.config).sampling.hold
-        known = noise == "exact" or (self.seen.mesh is None and noise == "realistic")
+        known = noise == "exact" or (isinstance(self.seen, PhotoObservation) and noise == "realistic")
         if self.method.hold is None or not strength or not known:
             return None
         return hold_together(self.head, self.fit, self.noise_model, strength)
@@ -98,22 +98,20 @@ class Given:
         return self.method.scale(self.config)
 
 
-def _masked(given: Given) -> MaskedModel:
-    if not isinstance(given.learned, MaskedModel):
-        raise wrong_model(given.name, given.learned)
-    return given.learned
-
-
-def _residual(given: Given) -> ResidualModel:
-    if not isinstance(given.learned, ResidualModel):
-        raise wrong_model(given.name, given.learned)
+def _model(given: Given, kind: type) -> Any:
+    """The trained model, if it is of a kind; else raises `InputError`."""
+    if not isinstance(given.learned, kind):
+        was = type(given.learned).__name__
+        raise InputError(f"The method '{given.name}' can't use a {was}; give the weights made for it.")
     return given.learned
 
 
 SAMPLERS: dict[SamplerName, Callable[[Given], Callable[[], Sampler]]] = {
     "posterior": lambda g: eqx.Partial(PosteriorSampler, g.head, g.fit, g.posterior, g.contraction),
-    "hybrid": lambda g: eqx.Partial(hybrid_sampler, g.head, g.fit, g.posterior, _residual(g), g.hold, g.contraction),
-    "vae": lambda g: eqx.Partial(VaeSampler, g.head, g.fit, _masked(g)),
+    "hybrid": lambda g: eqx.Partial(
+        hybrid_sampler, g.head, g.fit, g.posterior, _model(g, ResidualModel), g.hold, g.contraction
+    ),
+    "vae": lambda g: eqx.Partial(VaeSampler, g.head, g.fit, _model(g, MaskedModel)),
     "coefficients": lambda g: eqx.Partial(CoefficientSampler, g.head, g.fit, g.config.algorithm2.start_spread),
 }
 """What makes each sampler; called within compiled code."""
@@ -223,7 +221,7 @@ def choose_posterior(seen: Observation, head: HeadModel, fit: Fit, noise: str | 
     """
     if isinstance(noise, NoiseModel):
         return posterior(head, fit, noise)
-    if noise is not None or seen.mesh is None:
+    if noise is not None or isinstance(seen, PhotoObservation):
         return posterior(head, fit, load_noise(head, noise or "realistic"))
     candidates = [posterior(head, fit, load_noise(head, name)) for name in ("exact", "realistic")]
     return max(candidates, key=lambda one: float(one.log_evidence))
@@ -243,18 +241,12 @@ def check(
     Raises `InputError` for an unknown method or noise, n < 1, more samples than memory holds, or no weights.
     """
     method = get_method(name)
-    check_count(name, head, n, config)
     if isinstance(noise, str):
         check_noise(noise)
     if method.weights is not None and not isinstance(weights, Learned):
         check_weights(head, method.weights, weights)
-
-
-def check_count(name: str, head: HeadModel, n: int, config: DiversifyConfig) -> None:
-    """Refuse a number of samples that is not positive or that memory can't hold, before anything is allocated."""
     if n < 1:
         raise InputError(f"{n} completions were asked for; ask for at least 1.")
-    method = get_method(name)
     itemsize, pool = jnp.dtype(head.dtype).itemsize, method.pool_size(config, n)
     pooled = method.pool is not None
     # Vertices in flight (drawn, posed, selected, written), the kernel and its factors.

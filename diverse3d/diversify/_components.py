@@ -172,9 +172,9 @@ def load_components(head: HeadModel, path: Path) -> tuple[ComponentModel, dict[s
         raise InputError(f"{path} holds no component weights of this version; train them again.") from error
     if card.get("head_sha256") != head.sha256:
         raise InputError(f"{path} was trained for the head '{card.get('head')}', not for '{head.name}'; train anew.")
-    learned, rest = eqx.partition(
-        make_component_model(head, unknowns, config, key=jax.random.key(0)), eqx.is_inexact_array
-    )
+    # Shapes alone: nothing is drawn or compiled.
+    model = eqx.filter_eval_shape(lambda: make_component_model(head, unknowns, config, key=jax.random.key(0)))
+    learned, rest = eqx.partition(model, lambda leaf: jnp.issubdtype(getattr(leaf, "dtype", int), jnp.inexact))
     leaves = []
     for name, shape in _named(learned):
         array = arrays.get(name)

@@ -71,10 +71,8 @@ class MaskedModel(Learned):
 class ResidualModel(Learned):
     """What a trained model knows beside the closed form: p(truth - posterior mean | mean, visible)."""
 
-    @property
-    @abc.abstractmethod
-    def latent_shape(self) -> tuple[int, int]:
-        """Shape of a latent."""
+    model: ComponentModel | ResidualVAE
+    """The network."""
 
     @abc.abstractmethod
     def condition(
@@ -91,12 +89,6 @@ class ComponentResidual(ResidualModel):
     """A residual model on the head's coefficients."""
 
     model: ComponentModel
-    """The network."""
-
-    @property
-    def latent_shape(self) -> tuple[int, int]:
-        """Shape of a latent."""
-        return self.model.latent_shape
 
     def condition(self, head: HeadModel, mean: Float[Array, " D"], visible: Bool[Array, " V"]) -> ComponentCondition:
         """Of the unknowns that move the head."""
@@ -111,7 +103,6 @@ class MeshResidual(ResidualModel):
     """A residual model on meshes."""
 
     model: ResidualVAE
-    """The network."""
     template_m: Float[Array, "V 3"]
     """What offsets are measured from."""
     scale_m: Float[Array, ""]
@@ -120,11 +111,6 @@ class MeshResidual(ResidualModel):
     """Unit of residuals."""
     dual: Float[Array, "C K"]
     """From offsets in metres to the head's coefficients nearest in least squares."""
-
-    @property
-    def latent_shape(self) -> tuple[int, int]:
-        """Shape of a latent."""
-        return self.model.latent_shape
 
     def condition(self, head: HeadModel, mean: Float[Array, " D"], visible: Bool[Array, " V"]) -> Condition:
         """Of the mean's mesh."""
@@ -189,11 +175,6 @@ def _load(head: HeadModel, kind: Kind, path: Path) -> Learned:
         return MaskedModel(trained.sha256, model, template, scale, _latent_norm(card, path))
     residual_scale = jnp.asarray(trained.residual_scale, head.dtype)
     return MeshResidual(trained.sha256, model, template, scale, residual_scale, coefficient_dual(head))
-
-
-def wrong_model(method: str, learned: Learned | None) -> InputError:
-    """What to say of a model of another kind than the method's."""
-    return InputError(f"The method '{method}' can't use a {type(learned).__name__}; give the weights made for it.")
 
 
 def coefficient_dual(head: HeadModel) -> Float[Array, "C K"]:

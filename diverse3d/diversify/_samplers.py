@@ -131,7 +131,7 @@ class HybridSampler(PointSampler):
     @property
     def latent_size(self) -> int:
         """Numbers in a latent of the model and the posterior's noise."""
-        return math.prod(self.model.latent_shape) + self.posterior.mean.size
+        return math.prod(self.model.model.latent_shape) + self.posterior.mean.size
 
     def draw(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "N L"]:
         """Latents of the model's prior with the posterior's noise beside them."""
@@ -147,7 +147,7 @@ class HybridSampler(PointSampler):
         """The posterior's vector at a latent."""
         posterior = self.posterior
         size = latent.size - posterior.mean.size
-        z = latent[:size].reshape(self.model.latent_shape)
+        z = latent[:size].reshape(self.model.model.latent_shape)
         delta = self.model.coefficients(z, self.condition)
         # P is the identity but where the prior was widened; the rigid motion has no part in δ.
         prior = posterior.root[: delta.size] ** 2

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from .._errors import InputError
 from .._suggest import nearest
-from ..diversify import METHODS, DiversifyConfig, Learned, check_count, get_method, has_weights, load_learned
+from ..diversify import METHODS, DiversifyConfig, Learned, get_method, has_weights, load_learned
+from ..diversify import check as check_completion
 from ..fit import FitConfig
 from ..head import HeadModel, load_head
 from ..observe import SETTINGS, STANDARD_REGIONS, check_region
@@ -239,8 +240,8 @@ def choose(
     config = DiversifyConfig()
     learned: dict[str, Learned] = {}
     for method in chosen:
-        check_count(method, head, options.samples, config)
         kind = METHODS[method].weights
+        check_completion(method, head, options.samples, config, weights=None if kind is None else options.weights(kind))
         if kind is not None and kind not in learned:
             learned[kind] = load_learned(head, kind, options.weights(kind))
     return tuple(chosen), left_out, learned

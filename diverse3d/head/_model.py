@@ -198,7 +198,7 @@ class HeadModel(eqx.Module):
             skinning_weights=self.skinning_weights[vertices],
             pose_basis_m=None if self.pose_basis_m is None else self.pose_basis_m[:, columns],
             joint_std_rad=self.joint_std_rad,
-            faces=jnp.zeros((0, 3), self.faces.dtype),
+            faces=self.faces[:0],
             landmarks68=None,
             landmarks_dense=None,
             landmarks_dense_index=None,

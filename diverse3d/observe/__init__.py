@@ -20,9 +20,11 @@ from ._landmarks68 import LANDMARK_GROUPS as LANDMARK_GROUPS
 from ._landmarks68 import MOUTH_CLOSURE_PAIRS as MOUTH_CLOSURE_PAIRS
 from ._mesh import MESH_SUFFIXES as MESH_SUFFIXES
 from ._mesh import observe_mesh as observe_mesh
+from ._observation import MeshObservation as MeshObservation
 from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh
 from ._observation import Photo as Photo
+from ._observation import PhotoObservation as PhotoObservation
 from ._occluder import inside_outline as inside_outline
 from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder
