@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,12 +15,19 @@ def write(metrics: Sequence[Metric], tables: Mapping[str, str], environment: dic
     """results.json and results.csv with every metric, and one Markdown file a table."""
     results = {"environment": environment, "metrics": {metric.key: entry(metric) for metric in metrics}}
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
-    with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["key", "value", "unit", "direction"])
-        writer.writerows([m.key, f"{m.value:.6g}", m.unit, m.direction] for m in metrics)
+    write_csv(out / "results.csv", ("key", "value", "unit", "direction"), [
+        (m.key, m.value, m.unit, m.direction) for m in metrics
+    ])  # fmt: skip
     for name, text in tables.items():
         (out / f"{name}.md").write_text(text)
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[str | float]]) -> None:
+    """A table as CSV; six digits a number are more than any has."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
 
 
 def markdown(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -34,14 +34,18 @@ if _TYPE_CHECKING:
     from .fit import Fit as Fit
     from .fit import FitConfig as FitConfig
     from .fit import FitProblem as FitProblem
+    from .fit import MeshFit as MeshFit
     from .fit import NoiseModel as NoiseModel
+    from .fit import PhotoFit as PhotoFit
     from .fit import prepare as prepare
     from .head import HeadModel as HeadModel
     from .head import HeadParameters as HeadParameters
     from .head import head_from_arrays as head_from_arrays
     from .head import load_head as load_head
     from .metrics import UNITS as UNITS
+    from .observe import MeshObservation as MeshObservation
     from .observe import Observation as Observation
+    from .observe import PhotoObservation as PhotoObservation
     from .surface import Perspective as Perspective
     from .surface import WeakPerspective as WeakPerspective
 
@@ -57,10 +61,10 @@ _NAMES = {
     "_names": ("REGIONS",),
     "_optimise": ("RESULT_TEXT",),
     "diversify": ("SAMPLE_TEXT", "Completions"),
-    "fit": ("Fit", "FitConfig", "FitProblem", "NoiseModel", "prepare"),
+    "fit": ("Fit", "FitConfig", "FitProblem", "MeshFit", "NoiseModel", "PhotoFit", "prepare"),
     "head": ("HeadModel", "HeadParameters", "head_from_arrays", "load_head"),
     "metrics": ("UNITS",),
-    "observe": ("Observation",),
+    "observe": ("MeshObservation", "Observation", "PhotoObservation"),
     "surface": ("Perspective", "WeakPerspective"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

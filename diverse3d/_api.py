@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 from . import diversify, observe, show
 from ._errors import InputError
 from .diversify import Completions, DiversifyConfig, Given, HeadPath, Learned, Posterior, default_method, get_method
-from .fit import Fit, FitConfig, FitProblem, NoiseModel, prepare
+from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
-from .observe import Observation
+from .observe import MeshObservation, Observation, PhotoObservation
 from .segment import find_occluder
 from .show import Run, Stages, check_target, textures
 
@@ -54,7 +54,11 @@ class Result(Completions):
         """
         stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
         skins = None
-        if self.seen.photo is not None and self.fit.appearance is not None:
+        if (
+            isinstance(self.seen, PhotoObservation)
+            and isinstance(self.fit, PhotoFit)
+            and self.fit.appearance is not None
+        ):
             check_target(directory, force=force)
             with stages("draw"):
                 skins = textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
@@ -172,7 +176,7 @@ def observe_photo(
     occlude: str | None = None,
     key: PRNGKeyArray | None = None,
     head: HeadModel | FitProblem | None = None,
-) -> Observation:
+) -> PhotoObservation:
     """Observation from a photo: its largest face, 468 landmarks, and what hides them.
 
     `mask` (a picture whose white hides, or bool [H,W]) says where something hides the face; `occlude` names a region of
@@ -186,7 +190,6 @@ def observe_photo(
     if mask is not None:
         raise InputError("A mask was given, and finding one was asked for too; choose either.")
     seen = observe.observe_photo(photo)
-    assert seen.photo is not None, "a photo was read"
     problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
     if occlude is None and (problem.landmarks is None or problem.pixels is None):
         return seen
@@ -200,7 +203,7 @@ def observe_mesh(
     head: HeadModel | None = None,
     visible: Bool[np.ndarray, " V"] | None = None,
     hidden_file: str | Path | None = None,
-) -> Observation:
+) -> MeshObservation:
     """Observation from a partial mesh; see `diverse3d.observe.observe_mesh`. `head` None is the embedded one."""
     head = load_head() if head is None else head
     return observe.observe_mesh(mesh, head=head, visible=visible, hidden_file=hidden_file)

@@ -33,9 +33,9 @@ class ModelConfig:
     mask_channel: bool = True
     """Whether visibility is an input channel beside the offsets."""
     mean_scale: float = 1.0
-    """What the head of the latent mean is multiplied by (0.1 in the public release of papers/004)."""
+    """What the head of the latent mean is multiplied by (0.1 in the public release of Dey and Boddeti 2022)."""
     log_variance_scale: float = 0.1
-    """What the head of the latent log σ² is multiplied by (0.02 in the public release of papers/004)."""
+    """What the head of the latent log σ² is multiplied by (0.02 in the public release of Dey and Boddeti 2022)."""
     log_variance_start: float = -3.0
     """Latent log σ² of the untrained encoder: below 0 the first steps see the signal and not the noise."""
     spiral_length: int = 9
@@ -137,4 +137,4 @@ PRESETS: dict[str, ModelConfig] = {
     "small-spiral": _SPIRAL,
     "small-spiral-residual": _residual(_SPIRAL, **_SHALLOW),
 }
-"""`full` is tables 3 and 4 of papers/004; `small` trains on two CPU cores."""
+"""`full` is tables 3 and 4 of Dey and Boddeti 2022; `small` trains on two CPU cores."""

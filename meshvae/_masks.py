@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 LARGEST_SHARE = 0.4
-"""Share of the vertices that the drawn masks hide at the end of the curriculum (papers/004 §2.2)."""
+"""Share of the vertices that the drawn masks hide at the curriculum's end (Dey and Boddeti 2022, supplement §2.2)."""
 
 Masker = Callable[[Float[Array, "V 3"], Float[Array, ""], PRNGKeyArray], Bool[Array, " V"]]
 """(vertices, share, key) → hidden vertices, `share` of them."""
 
 
 def rectangle(vertices: Float[Array, "V 3"], share: Float[Array, ""], key: PRNGKeyArray) -> Bool[Array, " V"]:
-    """A rectangle in the x–y plane around a random vertex, as in papers/004."""
+    """A rectangle in the x–y plane around a random vertex, as in Dey and Boddeti 2022."""
     centre_key, aspect_key = jax.random.split(key)
     offset = jnp.abs(vertices[:, :2] - _any_vertex(vertices, centre_key)[None, :2])
     aspect = jnp.exp(0.7 * jax.random.normal(aspect_key, (), vertices.dtype))

@@ -132,7 +132,7 @@ class _Model(eqx.Module):
 
 
 class MaskedVAE(_Model):
-    """The mesh VAE of papers/004 §2.2: masked offsets in, the whole mesh out.
+    """The mesh VAE of Dey and Boddeti 2022, supplement §2.2: masked offsets in, the whole mesh out.
 
     Offsets are (vertices - template) / scale, with one scale for the whole population; vertices in the caller's order.
     """

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
 from diverse3d import InputError
 from diverse3d._suggest import nearest
-from diverse3d.fit import Fit
+from diverse3d.fit import Fit, PhotoFit
 from diverse3d.head import HeadModel
 from diverse3d.surface import STUDIO_LIGHT, Perspective, host_normals, linear_from_srgb, shade, srgb_from_linear
 
@@ -34,7 +34,7 @@ def put_on(
     """
     if occluder not in WORN:
         raise InputError(f"There is no occluder '{occluder}'{nearest(occluder, WORN)}.")
-    if fitted.camera is None or head.landmarks68 is None:
+    if not isinstance(fitted, PhotoFit) or head.landmarks68 is None:
         raise InputError("Something can be put on only over a head with landmarks that was fitted to a photo.")
     vertices = np.asarray(fitted.vertices_m, np.float64)
     marks = np.asarray(head.landmarks68(fitted.vertices_m), np.float64)
@@ -76,7 +76,7 @@ def put_on(
     return np.where(share[..., None] > 0, srgb_from_linear(mixed), rgb), share >= 0.5
 
 
-def _arriving(normals: Float[np.ndarray, "p 3"], fitted: Fit) -> Float[np.ndarray, "p 3"]:
+def _arriving(normals: Float[np.ndarray, "p 3"], fitted: PhotoFit) -> Float[np.ndarray, "p 3"]:
     """Light on the occluder: the photo's own where it is known."""
     unit = normals / np.sqrt((normals**2).sum(1, keepdims=True)).clip(1e-6)
     studio = np.repeat(STUDIO_LIGHT[:, None], 3, axis=1)

@@ -20,7 +20,7 @@ from benchmarks.vae import _budgets as budgets
 from benchmarks.vae import _suite as vae
 from benchmarks.vae._curves import Point
 from benchmarks.vae._errors import (
-    Held,
+    OccludedHeads,
     average_distance,
     behind_occluders,
     errors,
@@ -28,11 +28,12 @@ from benchmarks.vae._errors import (
     specificity,
 )
 from benchmarks.vae._flame import flame_head
-from benchmarks.vae._residual import CLOSED_FORM, Score, energy_metrics, energy_table, scores, summarise
+from benchmarks.vae._residual import CLOSED_FORM, energy_metrics, energy_table, scores, summarise
 from benchmarks.vae._rows import Network, Pca, fit_pca, load_masked, tuned
 from diverse3d._errors import InputError
 from diverse3d.diversify import ComponentConfig, DiversifyConfig, MaskedModel, VaeSampler, load_learned
-from diverse3d.fit import Fit, FitReport
+from diverse3d.experiments import Record
+from diverse3d.fit import FitReport, MeshFit
 from diverse3d.fit._state import start
 from diverse3d.learn import head_data
 from diverse3d.observe import SETTINGS, STANDARD_REGIONS
@@ -45,6 +46,10 @@ def heads(tiny_head):
     z = np.random.default_rng(3).standard_normal((40, tiny_head.n_components))
     offsets = (z @ np.asarray(tiny_head.components_m)).reshape(40, -1, 3)
     return np.asarray(tiny_head.template_m)[None] + offsets
+
+
+def scored(row, occluder, head, value):
+    return Record(head, occluder, "exact", row, 0, {"energy_score": value})
 
 
 class Shifted:
@@ -191,7 +196,7 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
     monkeypatch.setattr(
         vae,
         "scores",
-        lambda rows, *rest: [Score(r, o, "exact", 0, 1.0) for r in (CLOSED_FORM, *rows) for o in STANDARD_REGIONS],
+        lambda rows, *rest: [scored(r, o, 0, 1.0) for r in (CLOSED_FORM, *rows) for o in STANDARD_REGIONS],
     )
     said = io.StringIO()
     options = Options(out=tmp_path, suite="vae", heads=2, masked=weights, budgets=(20, 10))
@@ -216,7 +221,7 @@ def test_the_whole_suite(tiny_head, heads, tmp_path, monkeypatch, single_precisi
 
 
 def test_tables_and_metrics(tiny_head, heads, tmp_path):
-    held = Held(heads[:2], {o: np.tile(np.arange(heads.shape[1]) % 2 > 0, (2, 1)) for o in STANDARD_REGIONS})
+    held = OccludedHeads(heads[:2], {o: np.tile(np.arange(heads.shape[1]) % 2 > 0, (2, 1)) for o in STANDARD_REGIONS})
     row = Shifted(heads)
     figures = errors(row, held) | {"specificity": 1.0, "parameters": 2.0, "latents": 1.0, "seconds": 0.1}
     every = {"PCA 64": figures, "vcconv[steps=20]": figures}
@@ -230,7 +235,7 @@ def test_tables_and_metrics(tiny_head, heads, tmp_path):
     vae._write_csv(every, tmp_path / "vae.csv")
     lines = list(csv.DictReader((tmp_path / "vae.csv").read_text().splitlines()))
     assert len(lines) == 2 * len(figures) and lines[0]["model"] == "PCA 64"
-    vae.write_curves(points, tmp_path / "curves.csv")
+    vae.write_csv(tmp_path / "curves.csv", Point._fields, points)
     assert (tmp_path / "curves.csv").read_text().splitlines()[1] == "vcconv,10,4,3.5,1"
     vae.draw_curves(points, {"PCA 64": 3.0}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
@@ -241,8 +246,8 @@ def test_energy_scores_are_compared_head_by_head(tmp_path):
     for head, base in enumerate((1.0, 2.0, 3.0)):
         for occluder in STANDARD_REGIONS:
             found += [
-                Score(CLOSED_FORM, occluder, "exact", head, base),
-                Score("ours", occluder, "exact", head, base - 0.2),
+                scored(CLOSED_FORM, occluder, head, base),
+                scored("ours", occluder, head, base - 0.2),
             ]
     mean, percent, low, high = summarise(found)["ours", "exact", "glasses"]
     assert mean == pytest.approx(1.8)
@@ -260,13 +265,13 @@ def test_the_control_trains_and_completes(tiny_head, tmp_path, single_precision,
     weights = budgets.trained_weights("control", small, head, data, 10, tmp_path, console, views=8)
     rows = {"control": load_learned(head, "residual", weights)}
     found = scores(rows, head, np.asarray(data.held_back_m[:1]), console)
-    assert {(s.row, s.setting, s.occluder) for s in found} == {
+    assert {(s.method, s.setting, s.occluder) for s in found} == {
         (row, setting, occluder)
         for row in ("closed form", "control")
         for setting in SETTINGS
         for occluder in STANDARD_REGIONS
     }
-    assert all(score.value > 0 for score in found)
+    assert all(score.values["energy_score"] > 0 for score in found)
     shares = [numbers[1] for key, numbers in summarise(found).items() if key[0] == "control"]
     assert (
         max(shares) < 60.0
@@ -314,9 +319,9 @@ def test_pytorch_iterates_the_published_method_alike(tiny_head, single_precision
     z = z * jnp.sqrt(size / jnp.sum(z**2, axis=1))[:, None]
     visible = jax.random.bernoulli(jax.random.key(2), 0.6, template.shape[:1])
     zero = jnp.zeros((), jnp.float32)
-    seen = Fit(
+    seen = MeshFit(
         unknowns=start(head), vertices_m=head.template_m, held_m=head.template_m + 0.003, visible=visible,
-        turn=jnp.eye(3, dtype=jnp.float32), shift_m=jnp.zeros(3, jnp.float32), camera=None, landmarks68_px=None,
+        turn=jnp.eye(3, dtype=jnp.float32), shift_m=jnp.zeros(3, jnp.float32),
         report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(0), zero, zero),
     )  # fmt: skip
     made: list[int] = []

@@ -25,8 +25,8 @@ from diverse3d.experiments import SUITES, Options, Plan, RecordStore, drawn_head
 from diverse3d.experiments import _frontier as frontier
 from diverse3d.experiments import _table2 as table2
 from diverse3d.experiments._cells import Done, Record
+from diverse3d.experiments._extras import farthest, spreads
 from diverse3d.experiments._findings import Findings, Table
-from diverse3d.experiments._measures import farthest, spreads
 from diverse3d.experiments._page import write
 from diverse3d.experiments._plots import style
 from diverse3d.experiments._table1 import conclude as conclude_table1

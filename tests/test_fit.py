@@ -11,11 +11,21 @@ from helpers import as_float32, rotation_about, tiny_arrays
 
 from diverse3d._errors import InputError
 from diverse3d._optimise import BUDGET_USED, CONVERGED
-from diverse3d.fit import FitConfig, Weights, fit, isotropic_noise, learn_noise, load_noise, noise_arrays, prepare
+from diverse3d.fit import (
+    FitConfig,
+    Weights,
+    fit,
+    isotropic_noise,
+    learn_noise,
+    load_noise,
+    noise_arrays,
+    prepare,
+    seen_pixels,
+)
 from diverse3d.fit._costs import smoothness_factor
 from diverse3d.fit._photo import fitted_points, landmark_head
 from diverse3d.head import HeadParameters, head_from_arrays
-from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Observation, Photo, observe_mesh
+from diverse3d.observe import IBUG68_FROM_MEDIAPIPE, Photo, PhotoObservation, observe_mesh
 from diverse3d.surface import kabsch, uniform_laplacian
 
 SHARP = FitConfig(tolerance=1e-9, vertex_sigma_mm=0.003, weights=Weights(smoothness=0.0))
@@ -127,7 +137,7 @@ def test_smoothness_factor_is_the_laplacian_of_the_offsets(tiny_head, rng):
 # Photos
 
 
-def photo_of(head, vertices_world, *, scale=2000.0, centre=(250.0, 260.0), hide=None) -> Observation:
+def photo_of(head, vertices_world, *, scale=2000.0, centre=(250.0, 260.0), hide=None) -> PhotoObservation:
     """An ideal detector's landmarks of a posed head, in a picture of 500 × 520."""
 
     def pixels(points):
@@ -144,7 +154,7 @@ def photo_of(head, vertices_world, *, scale=2000.0, centre=(250.0, 260.0), hide=
     column, row = np.floor(landmarks).astype(int).T
     visible = ~hidden[row.clip(0, 519), column.clip(0, 499)]
     photo = Photo(np.zeros((520, 500, 3), np.uint8), hidden, landmarks, visible, faces_found=1)
-    return Observation(photo=photo, mesh=None, source="made-up", sha256="")
+    return PhotoObservation(photo=photo, source="made-up", sha256="")
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +183,22 @@ def test_photo_landmarks_are_met_and_the_camera_is_consistent(still_problem, rng
     assert not seen.photo.hidden[pixels[got.visible][:, 1], pixels[got.visible][:, 0]].any()
     depth = np.asarray(got.to_world(got.vertices_m))[:, 2]
     assert got.visible.any() and depth[np.asarray(got.visible)].mean() > depth.mean() + 0.03
+
+
+def test_a_photo_s_fit_is_a_dozen_programs_and_a_second_face_compiles_none(coloured, rng):
+    head = coloured
+    problem, compiled = prepare(head), []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+
+    def programs(yaw: float, hide: slice | None) -> int:
+        shape = head.shaped(head.prior_mean + 0.5 * np.asarray(rng.normal(size=head.n_components)))
+        seen = photo_of(head, np.asarray(shape) @ rotation_about([0.1, 1, 0], yaw).T, hide=hide)
+        compiled.clear()
+        seen_pixels(seen, problem.pixels, fit(seen, problem))
+        return compiled.count("/jax/core/compile/backend_compile_duration")
+
+    assert programs(0.1, None) <= 20
+    assert programs(-0.3, np.s_[270:]) == 0
 
 
 def test_landmark_heads_with_and_without_dense_points(tiny_head, rng):

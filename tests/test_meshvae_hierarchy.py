@@ -135,9 +135,9 @@ def test_the_embedded_head_has_these_sizes():
 def test_flame_comes_near_the_published_sizes(shared):
     flame = np.load(shared / "flame" / "flame2023_60.npz")
     hierarchy = build_hierarchy(flame["v_template"].astype(np.float64), flame["faces"].astype(np.int64))
-    assert hierarchy.sizes == (5023, 1419, 272, 42, 8)  # papers/004: 5023, 1367, 270, 45, 10
+    assert hierarchy.sizes == (5023, 1419, 272, 42, 8)  # Dey and Boddeti 2022: 5023, 1367, 270, 45, 10
     widest = [int(np.bincount(transition.pool.rows).max()) for transition in hierarchy.transitions]
-    assert widest == [42, 64, 91, 38]  # papers/004: 43, 54, 81, 37
+    assert widest == [42, 64, 91, 38]  # Dey and Boddeti 2022: 43, 54, 81, 37
 
 
 def test_a_spiral_starts_at_the_vertex_and_walks_round_its_ring():

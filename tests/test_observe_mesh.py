@@ -6,7 +6,7 @@ import trimesh
 from helpers import rotation_about
 
 from diverse3d._errors import InputError
-from diverse3d.observe import observe_mesh
+from diverse3d.observe import MeshObservation, observe_mesh
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def check(seen, vertices, hidden, atol=1e-7):
     np.testing.assert_array_equal(seen.mesh.visible, ~hidden)
     np.testing.assert_allclose(seen.mesh.vertices_m[~hidden], vertices[~hidden], atol=atol)
     np.testing.assert_array_equal(seen.mesh.vertices_m[hidden], 0)
-    assert seen.mesh.vertices_m.dtype == np.float64 and seen.photo is None and len(seen.sha256) == 64
+    assert seen.mesh.vertices_m.dtype == np.float64 and isinstance(seen, MeshObservation) and len(seen.sha256) == 64
 
 
 MASKS = {

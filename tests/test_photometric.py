@@ -12,16 +12,9 @@ from diverse3d._optimise import BUDGET_USED
 from diverse3d.fit import FitConfig, Weights, crop_face, prepare
 from diverse3d.fit._costs import PhotoTarget
 from diverse3d.fit._crop import CROP_PX, Crop, blurred, cut, sample, tone
-from diverse3d.fit._photometric import (
-    PhotoProblem,
-    _round,
-    colours_first,
-    fit_colours,
-    fit_pixels,
-    points_seen,
-    rendered,
-)
+from diverse3d.fit._photometric import PhotoProblem, points_seen, rendered
 from diverse3d.fit._pixels import PixelUnknowns, light_of, patches, photometric_residuals
+from diverse3d.fit._refine import _round, colours_first, fit_colours, fit_pixels
 from diverse3d.fit._solve import coefficient_rates, solve
 from diverse3d.fit._state import start
 from diverse3d.head import SurfacePoints

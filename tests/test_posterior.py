@@ -27,9 +27,9 @@ from diverse3d.diversify import (
 from diverse3d.diversify import posterior as closed_form
 from diverse3d.diversify._completions import SAMPLE_NOT_FINITE, SAMPLE_OFF_VISIBLE, SAMPLE_OK, sample_results
 from diverse3d.fit import (
-    Fit,
     FitConfig,
     FitReport,
+    MeshFit,
     NoiseModel,
     Unknowns,
     Weights,
@@ -53,20 +53,18 @@ def still_head():
     return head_from_arrays({key: value for key, value in tiny_arrays().items() if key != "joint_std"})
 
 
-def fit_at(head, held_m, visible, turn=None, shift_m=None) -> Fit:
+def fit_at(head, held_m, visible, turn=None, shift_m=None) -> MeshFit:
     """Stage 1's result as if it had stopped at the mean head, in the given frame."""
     zero = jnp.zeros((), head.dtype)
     mean = head.shaped(head.prior_mean)
     visible = jnp.asarray(visible)
-    return Fit(
+    return MeshFit(
         unknowns=start(head),
         vertices_m=mean,
         held_m=jnp.where(visible[:, None], jnp.asarray(held_m, head.dtype), mean),
         visible=visible,
         turn=jnp.asarray(np.eye(3) if turn is None else turn, head.dtype),
         shift_m=jnp.asarray(np.zeros(3) if shift_m is None else shift_m, head.dtype),
-        camera=None,
-        landmarks68_px=None,
         report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED), zero, zero),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import check_derivatives
 
 from diverse3d._errors import InputError
-from diverse3d.fit import FitConfig, Weights, fit
+from diverse3d.fit import FitConfig, MeshFit, Weights, fit
 from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import observe_photo
@@ -289,4 +289,5 @@ def test_nothing_is_put_on_without_a_photo_or_by_an_unknown_name(head, drawn):
     with pytest.raises(InputError, match="no occluder 'scraf'.*scarf"):
         put_on(seen.photo.rgb, fitted, head, "scraf", key=jax.random.key(0))
     with pytest.raises(InputError, match="fitted to a photo"):
-        put_on(seen.photo.rgb, dataclasses.replace(fitted, camera=None), head, "scarf", key=jax.random.key(0))
+        as_mesh = MeshFit(**{field.name: getattr(fitted, field.name) for field in dataclasses.fields(MeshFit)})
+        put_on(seen.photo.rgb, as_mesh, head, "scarf", key=jax.random.key(0))

@@ -12,19 +12,20 @@ from helpers import as_float32, check_derivatives, rotation_about
 from diverse3d import complete
 from diverse3d._optimise import CONVERGED
 from diverse3d.diversify import METHODS, Algorithm2, DiversifyConfig
-from diverse3d.fit import Fit, FitReport, canonical, crop_face, prepare, render_face, seen_pixels
+from diverse3d.fit import FitReport, PhotoFit, canonical, crop_face, prepare, render_face, seen_pixels
 from diverse3d.fit._crop import CROP_PX, blurred
-from diverse3d.fit._photometric import EVERY, FINEST_PX, ROBUST_SCALE, appearance_of
+from diverse3d.fit._photometric import ROBUST_SCALE, appearance_of
 from diverse3d.fit._pixels import (
     PixelUnknowns,
-    look,
+    nearest_faces,
     patches,
     photometric_residuals,
     posed_surface,
     spread_points,
 )
+from diverse3d.fit._refine import EVERY, FINEST_PX
 from diverse3d.fit._state import start
-from diverse3d.observe import Observation, Photo, observe_mesh
+from diverse3d.observe import Photo, PhotoObservation, observe_mesh
 from diverse3d.surface import WeakPerspective, srgb_from_linear
 
 SIDE, CENTRE, SCALE = 260, 130.0, 700.0
@@ -46,7 +47,7 @@ def at(problem, unknowns):
     """A photo's fit that knows skin and light."""
     head, zero = problem.head, jnp.zeros(())
     vertices = canonical(head, unknowns.shape)
-    return Fit(
+    return PhotoFit(
         unknowns=unknowns.shape,
         vertices_m=vertices,
         held_m=vertices,
@@ -54,17 +55,17 @@ def at(problem, unknowns):
         turn=jnp.asarray(rotation_about([0.2, 1, 0], 0.3)),
         shift_m=jnp.zeros(3),
         camera=WeakPerspective(jnp.asarray(SCALE), jnp.asarray([CENTRE, CENTRE])),
-        landmarks68_px=None,
+        landmarks68_px=jnp.zeros((68, 2)),
         report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED), zero, zero),
         appearance=appearance_of(unknowns),
     )
 
 
-def photo_of(rgb, hide=np.s_[:0]) -> Observation:
+def photo_of(rgb, hide=np.s_[:0]) -> PhotoObservation:
     hidden = np.zeros((SIDE, SIDE), bool)
     hidden[hide] = True
     landmarks = np.random.default_rng(0).uniform(CENTRE - 70, CENTRE + 70, (468, 2))
-    return Observation(photo=Photo(rgb, hidden, landmarks, np.ones(468, bool), 1), mesh=None, source="", sha256="")
+    return PhotoObservation(photo=Photo(rgb, hidden, landmarks, np.ones(468, bool), 1), source="", sha256="")
 
 
 @pytest.fixture
@@ -97,17 +98,17 @@ def test_a_head_equal_to_the_fit_has_the_fit_s_residual(problem, at, unknowns, s
     pixels = seen_pixels(shown, problem.pixels, at)
     crop = crop_face(shown.photo, at.vertices_m.dtype)
     posed, normals = posed_surface(problem.pixels, unknowns.shape, at.turn)
-    fragments = look(problem.pixels, posed, crop.camera(at.camera))
+    fragments = nearest_faces(problem.pixels, posed, crop.camera(at.camera))
     points, share = spread_points(problem.pixels, fragments, normals, np.asarray(crop.weight))
     surface = patches(problem.pixels, points, unknowns.shape)
     expected = photometric_residuals(surface, blurred(crop, FINEST_PX), unknowns, at.turn, at.camera)[::EVERY]
     np.testing.assert_allclose(pixels.differences(at.vertices_m), expected, atol=1e-12)
-    assert pixels.share.shape == (400,) and (np.asarray(share[::EVERY]) > 0).all()
+    assert pixels.weight.shape == (400,) and (np.asarray(share[::EVERY]) > 0).all()
     square = np.sum(np.asarray(expected) ** 2, axis=1)
     covered = np.mean((np.asarray(fragments.face) >= 0) * np.asarray(crop.weight))
     mean = covered / 3 * np.mean(square / (1 + square / ROBUST_SCALE**2))
     np.testing.assert_allclose(pixels(at.vertices_m), mean, rtol=1e-9)
-    np.testing.assert_allclose(jnp.sum(pixels.share), covered)
+    np.testing.assert_allclose(jnp.sum(pixels.weight), covered)
 
 
 def test_a_head_that_looks_like_the_photo_has_the_least(problem, at, shown):

@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 from test_show import glb_array
 
 from diverse3d._errors import InputError
-from diverse3d.fit import Appearance, Fit, FitReport
+from diverse3d.fit import Appearance, FitReport, MeshFit, PhotoFit
 from diverse3d.fit._state import start
 from diverse3d.head import load_head
 from diverse3d.observe import Photo, observe_mesh
@@ -67,13 +67,17 @@ def scene(head, appearance):
     column, row = np.floor(np.asarray(points)).astype(int).T
     visible = facing_camera(posed, head.faces) & ~hidden[row, column]
     zero = jnp.zeros(())
-    fit = Fit(
+    fit = PhotoFit(
         unknowns=start(head), vertices_m=head.template_m, held_m=head.template_m, visible=jnp.asarray(visible),
-        turn=jnp.asarray(turn), shift_m=jnp.zeros(3), camera=camera, landmarks68_px=None,
+        turn=jnp.asarray(turn), shift_m=jnp.zeros(3), camera=camera, landmarks68_px=jnp.zeros((68, 2)),
         report=FitReport(zero, zero, zero, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zero, zero),
     )  # fmt: skip
     photo = Photo(rgb, hidden, np.zeros((468, 2)), np.zeros(468, bool), 1)
     return photo, fit
+
+
+def as_mesh_fit(fit):
+    return MeshFit(**{field.name: getattr(fit, field.name) for field in dataclasses.fields(MeshFit)})
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +241,7 @@ def test_nothing_seen_everything_seen_and_what_is_refused(atlas, scene, seen, he
     with pytest.raises(InputError, match="has no albedo"):
         next(texture.bake(atlas, seen, fit, dataclasses.replace(head, albedo=None), posed))
     with pytest.raises(InputError, match="A texture needs a photo"):
-        texture.look(atlas, photo.rgb, photo.hidden, dataclasses.replace(fit, camera=None), head)
+        texture.look(atlas, photo.rgb, photo.hidden, as_mesh_fit(fit), head)
 
 
 def test_a_textured_glb(tmp_path, head, atlas, scene, seen, rng):

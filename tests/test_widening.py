@@ -19,7 +19,7 @@ from diverse3d.diversify._posterior import (
     kriging,
     observed_vertices,
 )
-from diverse3d.fit import Fit, FitReport, NoiseModel, isotropic_noise
+from diverse3d.fit import FitReport, MeshFit, NoiseModel, isotropic_noise
 from diverse3d.fit._state import start
 from diverse3d.head import head_from_arrays
 from diverse3d.head._residual import Residual
@@ -47,19 +47,17 @@ def noise(head):
     return isotropic_noise(head, SIGMA_M, "made-up")
 
 
-def fit_at_the_mean(head, held_m) -> Fit:
+def fit_at_the_mean(head, held_m) -> MeshFit:
     """Stage 1's result as if it had stopped at the mean head; the upper half is visible."""
     zero, mean = jnp.zeros((), head.dtype), head.shaped(head.prior_mean)
     visible = mean[:, 1] > 0.0
-    return Fit(
+    return MeshFit(
         unknowns=start(head),
         vertices_m=mean,
         held_m=jnp.where(visible[:, None], held_m, mean),
         visible=visible,
         turn=jnp.eye(3, dtype=head.dtype),
         shift_m=jnp.zeros(3, head.dtype),
-        camera=None,
-        landmarks68_px=None,
         report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED), zero, zero),
     )
 

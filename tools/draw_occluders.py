@@ -35,7 +35,6 @@ def main() -> None:
     arguments = parser.parse_args()
     problem = d3.prepare(d3.load_head())
     clean = observe_photo(d3.DEMO_PHOTO).photo
-    assert clean is not None
     points = clean.landmarks_px[list(IBUG68_FROM_MEDIAPIPE)]
     pictures = [
         clean.rgb if region is None else paint_occluder(clean.rgb, points, region, key=jax.random.key(1))[0]
@@ -52,7 +51,6 @@ def main() -> None:
             seen = d3.observe_photo(picture, head=problem)
         except d3.InputError:
             continue
-        assert seen.photo is not None
         tiles.append(tile(seen.photo))
     columns = len(REGIONS)
     tiles = tiles[: len(tiles) // columns * columns]

@@ -17,7 +17,7 @@ from diverse3d.files import read_safetensors, write_safetensors
 from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, learn_noise, noise_arrays, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
-from diverse3d.observe import Observation, Photo, correlated_error, simulate_mesh
+from diverse3d.observe import Photo, PhotoObservation, correlated_error, simulate_mesh
 from diverse3d.surface import facing_camera, kabsch
 
 INTEROCULAR_PX = 150.0
@@ -40,7 +40,7 @@ def best_approximation(head: HeadModel, truths_m: np.ndarray) -> np.ndarray:
     return (template + (basis.T @ coefficients).T).reshape(truths_m.shape)
 
 
-def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generator) -> Observation:
+def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generator) -> PhotoObservation:
     """A photo reduced to its landmarks: the true head at a random pose, with detection errors."""
     pose = Rotation.from_euler("yxz", rng.normal(0.0, [12.0, 6.0, 4.0]), degrees=True).as_matrix()
     posed = truth_m @ pose.T
@@ -58,7 +58,7 @@ def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generato
     photo = Photo(
         rgb=np.zeros((1024, 1024, 3), np.uint8), hidden=blank, landmarks_px=pixels, landmark_visible=seen, faces_found=1
     )
-    return Observation(photo=photo, mesh=None, source="simulated", sha256="")
+    return PhotoObservation(photo=photo, source="simulated", sha256="")
 
 
 def truncation(problem: FitProblem, truths: np.ndarray, approximations: np.ndarray) -> np.ndarray:

@@ -53,7 +53,6 @@ def example(scene: Scene, problem: FitProblem, config: FitConfig) -> Example | N
         photo = observe_photo(scene.rgb).photo
     except InputError:
         return None
-    assert photo is not None
     state = begin(photo, problem, config)
     return Example(scene, state, compare(state), true_mask(scene, state))
 

@@ -1,4 +1,7 @@
-"""Suite `histogram`: errors of single fits to occluded photos, global head against global + local (papers/004 §1.2)."""
+"""Suite `histogram`: errors of single fits to occluded photos, global head against global + local.
+
+After Dey and Boddeti 2022, supplement §1.2.
+"""
 
 import dataclasses
 import itertools
@@ -20,7 +23,7 @@ from .._report import markdown
 from ._backgrounds import shipped_photos
 from ._photos import geometry_error_mm
 
-_LOOKS = (2, 7, 11)
+_STYLES = (2, 7, 11)
 BAD_MM2 = 25.0
 """Mean squared error from which on a fit is very bad: 5 mm RMS."""
 UNFITTED = "mean head, unfitted"
@@ -63,11 +66,11 @@ def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str
 def histogram(errors: dict[str, np.ndarray]) -> str:
     """Steps of the share of photos by mean squared error, as SVG."""
     with drawing(1, width=5.2, height=3.0) as (axes, svg):
-        for look, (name, values) in zip(itertools.cycle(_LOOKS), errors.items(), strict=False):
+        for number, (name, values) in zip(itertools.cycle(_STYLES), errors.items(), strict=False):
             clipped = np.minimum(values, _BINS_MM2[-1] - 1e-6)
             weights = np.full(len(values), 100.0 / max(len(values), 1))
             axes[0].hist(clipped, _BINS_MM2, weights=weights, histtype="step", linewidth=1.4,
-                         color=style(name, look)["color"], label=name)  # fmt: skip
+                         color=style(name, number)["color"], label=name)  # fmt: skip
         axes[0].axvline(BAD_MM2, color="#8a8580", linewidth=0.8, linestyle=":")
         axes[0].set_xlabel("MSE of visible vertices (mm²; last bin: all above)")
         axes[0].set_ylabel("share of photos (%)")

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import track
 
 from diverse3d import InputError
-from diverse3d.fit import Fit, FitProblem, crop_face, fit, prepare, render_face
+from diverse3d.fit import FitProblem, PhotoFit, crop_face, fit, prepare, render_face
 from diverse3d.head import HeadModel, load_head
-from diverse3d.observe import Observation, observe_photo, with_mask
+from diverse3d.observe import PhotoObservation, observe_photo, with_mask
 from diverse3d.segment import FoundOccluder, find_occluder
 from scenes import OCCLUDERS, Scene, scenes
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     occluder: str
     tone: str
     mask: tuple[float, ...]
-    """`FIGURES` of the seen face inside the rendered one, as papers/003 counts them."""
+    """`FIGURES` of the seen face inside the rendered one, as Li et al. 2021 count them."""
     certainty: float
     geometry_mm: tuple[float, ...]
     """RMS distance of truly visible face vertices, placed by a similarity, for each of `MASKS`."""
@@ -66,9 +66,8 @@ def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str
     return report(rows, missed, options.heads)
 
 
-def measure(scene: Scene, seen: Observation, problem: FitProblem, *, fits: bool) -> Row:
+def measure(scene: Scene, seen: PhotoObservation, problem: FitProblem, *, fits: bool) -> Row:
     """One photo: its mask, and where `fits`, the fit with the true mask, the found one and none (else NaN)."""
-    assert seen.photo is not None
     start = time.perf_counter()
     found = find_occluder(seen.photo, problem)
     between = time.perf_counter()
@@ -120,13 +119,11 @@ def geometry_error_mm(vertices_m: Float[Array, "V 3"], scene: Scene, head: HeadM
     return 1e3 * float(np.sqrt((off**2).sum(1).mean()))
 
 
-def rerendered_rmse(fitted: Fit, scene: Scene, seen: Observation, problem: FitProblem) -> float:
+def rerendered_rmse(fitted: PhotoFit, scene: Scene, seen: PhotoObservation, problem: FitProblem) -> float:
     """RMS difference of the fitted face's picture and the photo, on the tone scale times 255, where truly seen."""
-    assert seen.photo is not None and problem.pixels is not None
-    assert fitted.appearance is not None and fitted.camera is not None
-    photo = with_mask(seen, ~(scene.face & ~scene.hidden)).photo
-    assert photo is not None
-    crop = crop_face(photo, problem.head.dtype)
+    if problem.pixels is None or fitted.appearance is None:
+        return float("nan")
+    crop = crop_face(with_mask(seen, ~(scene.face & ~scene.hidden)).photo, problem.head.dtype)
     posed = fitted.to_world(fitted.vertices_m)[problem.pixels.kept]
     picture = render_face(problem.pixels, crop, posed, fitted.camera, fitted.appearance)
     shown = np.asarray(picture.inside) & (np.asarray(crop.weight) > 0)

@@ -69,7 +69,6 @@ def _heads(
         seconds.append(time.perf_counter() - start)
         visible = np.asarray(fitted.visible)
         placed = np.asarray(fitted.to_world(fitted.vertices_m), np.float64)[visible]
-        assert seen.mesh is not None
         for store, target in ((given, seen.mesh.vertices_m), (true, truth)):
             store.append(1e3 * np.sqrt(((placed - target[visible]) ** 2).sum(1).mean()))
     return np.array(given), np.array(true), np.array(seconds)

@@ -40,7 +40,7 @@ FORMS: dict[str, type[UsualBlock] | type[MatchedBlock]] = {"usual": UsualBlock, 
 BATCH = 16
 STEP = f"mesh VAE/training step, small, batch {BATCH}"
 HALF = ModelConfig(channels=(16, 32, 64, 128, 256, 512), basis=8)
-"""All layers of papers/004 at half their width, with half the kernels: 5.3 million weights, four times `small`."""
+"""All layers of `full` at half their width, with half the kernels: 5.3 million weights, four times `small`."""
 # Without warm-ups a step is the same whichever it is.
 CONFIG = TrainConfig(warmup=0, kl_warmup=0, batch=BATCH)
 

@@ -30,7 +30,6 @@ def cases() -> Iterator[tuple[str, Contestants]]:
     _, problem, fitted = subject()
     shipped = load_learned(problem.head, "masked")
     assert shipped.model.config == PRESETS["small"], "the row is named after another model"
-    # Tables 3 and 4 of Dey and Boddeti, 2022.
     full = dataclasses.replace(shipped, model=untrained(problem.head, PRESETS["full"]))
     for size, learned in (("small", shipped), ("full", full)):
         sampler = VaeSampler(problem.head, fitted, learned)

@@ -83,7 +83,7 @@ def trained_weights(
 def _identity(head: HeadModel, config: ModelConfig | ComponentConfig, steps: int, views: int) -> str:
     """Short hash of all that weights come from: other code, another head or other settings train anew."""
     masked = isinstance(config, ModelConfig) and config.kind == "masked"
-    code = _sources("head", "learn", "observe", *(() if masked else ("diversify", "fit")))
+    code = _sources("surface", "head", "learn", "observe", *(() if masked else ("diversify", "fit")))
     record = meshvae.training_record(training(steps))
     settings = json.dumps([head.sha256, config.to_json(), record, views, code], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:12]

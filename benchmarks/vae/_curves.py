@@ -1,6 +1,5 @@
-"""Hidden error against the training budget, as a table and a picture."""
+"""Hidden error against the training budget, drawn."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,15 +20,6 @@ class Point(NamedTuple):
     """The same on test heads."""
     seconds: float
     """Time of the training; of a run that was stopped, of its last part."""
-
-
-def write_curves(points: Sequence[Point], path: Path) -> None:
-    """A line a point."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Point._fields)
-        for row, steps, *measured in points:
-            writer.writerow([row, steps, *(f"{value:.6g}" for value in measured)])
 
 
 def draw_curves(points: Sequence[Point], references: Mapping[str, float], path: Path) -> None:

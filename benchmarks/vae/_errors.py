@@ -22,7 +22,7 @@ TIMED = 5
 
 
 @dataclass(frozen=True)
-class Held:
+class OccludedHeads:
     """True heads and what is seen of each behind every occluder; all rows see the same."""
 
     vertices_m: Float[np.ndarray, "H V 3"]
@@ -31,36 +31,38 @@ class Held:
     """By occluder."""
 
 
-def behind_occluders(head: HeadModel, vertices_m: Float[np.ndarray, "H V 3"]) -> Held:
+def behind_occluders(head: HeadModel, vertices_m: Float[np.ndarray, "H V 3"]) -> OccludedHeads:
     """Heads with each occluder in its place on each; the first of a set don't depend on how many there are."""
-    return Held(vertices_m, {occluder: ~occluder_masks(head, vertices_m, occluder) for occluder in STANDARD_REGIONS})
+    return OccludedHeads(
+        vertices_m, {occluder: ~occluder_masks(head, vertices_m, occluder) for occluder in STANDARD_REGIONS}
+    )
 
 
-def errors(row: Row, held: Held) -> dict[str, float]:
+def errors(row: Row, heads: OccludedHeads) -> dict[str, float]:
     """Mean and median distance of vertices in mm: unmasked, and the hidden and the visible part behind occluders.
 
     `hidden/mean` and the like are means over occluders. `generalisation` is the mean distance from the vertices of the
     reconstruction of a whole unseen head to the closest vertices of that head (scalismo's `ModelMetrics`).
     """
-    whole = [row.reconstruct(truth, np.ones(len(truth), bool)) for truth in held.vertices_m]
-    closest = [average_distance(guess, truth) for guess, truth in zip(whole, held.vertices_m, strict=True)]
-    figures = _statistics("unmasked", _distances_mm(np.stack(whole), held.vertices_m).ravel())
-    for occluder, visible in held.visible.items():
-        guesses = np.stack([row.reconstruct(*pair) for pair in zip(held.vertices_m, visible, strict=True)])
-        distances = _distances_mm(guesses, held.vertices_m)
+    whole = [row.reconstruct(truth, np.ones(len(truth), bool)) for truth in heads.vertices_m]
+    closest = [average_distance(guess, truth) for guess, truth in zip(whole, heads.vertices_m, strict=True)]
+    figures = _statistics("unmasked", _distances_mm(np.stack(whole), heads.vertices_m).ravel())
+    for occluder, visible in heads.visible.items():
+        guesses = np.stack([row.reconstruct(*pair) for pair in zip(heads.vertices_m, visible, strict=True)])
+        distances = _distances_mm(guesses, heads.vertices_m)
         figures |= _statistics(f"{occluder}/hidden", distances[~visible])
         figures |= _statistics(f"{occluder}/visible", distances[visible])
     for name in ("hidden/mean", "hidden/median", "visible/mean", "visible/median"):
-        figures[name] = float(np.mean([figures[f"{occluder}/{name}"] for occluder in held.visible]))
+        figures[name] = float(np.mean([figures[f"{occluder}/{name}"] for occluder in heads.visible]))
     return figures | {"generalisation": 1e3 * float(np.mean(closest))}
 
 
-def hidden_error(row: Row, held: Held) -> float:
+def hidden_error(row: Row, heads: OccludedHeads) -> float:
     """Mean distance of hidden vertices in mm, the mean over occluders."""
     means = []
-    for visible in held.visible.values():
-        guesses = np.stack([row.reconstruct(*pair) for pair in zip(held.vertices_m, visible, strict=True)])
-        means.append(_distances_mm(guesses, held.vertices_m)[~visible].mean())
+    for visible in heads.visible.values():
+        guesses = np.stack([row.reconstruct(*pair) for pair in zip(heads.vertices_m, visible, strict=True)])
+        means.append(_distances_mm(guesses, heads.vertices_m)[~visible].mean())
     return float(np.mean(means))
 
 
@@ -86,15 +88,15 @@ def average_distance(points_m: Float[np.ndarray, "P 3"], others_m: Float[np.ndar
     return float(cKDTree(others_m).query(points_m)[0].mean())
 
 
-def seconds_a_head(row: Row, held: Held) -> float:
+def seconds_a_head(row: Row, heads: OccludedHeads) -> float:
     """Median time of a masked reconstruction, compilation left out."""
-    visible = held.visible[STANDARD_REGIONS[0]]
-    row.reconstruct(held.vertices_m[0], visible[0])
+    visible = heads.visible[STANDARD_REGIONS[0]]
+    row.reconstruct(heads.vertices_m[0], visible[0])
     times = []
     for turn in range(TIMED):
         index = turn % len(visible)
         start = time.perf_counter()
-        row.reconstruct(held.vertices_m[index], visible[index])
+        row.reconstruct(heads.vertices_m[index], visible[index])
         times.append(time.perf_counter() - start)
     return float(np.median(times))
 

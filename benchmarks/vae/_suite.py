@@ -1,7 +1,6 @@
 """Suite `vae`: whole heads from masked ones, by the shipped model, by PCA, and by models trained here for a while; and
 what residual models add to the closed form."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.console import Console
 import meshvae
 from diverse3d import InputError
 from diverse3d.diversify import Learned, has_weights, load_learned
-from diverse3d.experiments import drawn_heads
+from diverse3d.experiments import Record, drawn_heads
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
 from diverse3d.learn import head_data, population_data
@@ -19,12 +18,12 @@ from diverse3d.observe import STANDARD_REGIONS
 
 from .._metric import Metric
 from .._options import Options
-from .._report import markdown
+from .._report import markdown, write_csv
 from ._budgets import RESIDUALS, VARIANTS, trained_weights
-from ._curves import Point, draw_curves, write_curves
-from ._errors import Held, behind_occluders, errors, hidden_error, seconds_a_head, specificity
+from ._curves import Point, draw_curves
+from ._errors import OccludedHeads, behind_occluders, errors, hidden_error, seconds_a_head, specificity
 from ._flame import flame_head
-from ._residual import Score, energy_metrics, energy_table, scores
+from ._residual import energy_metrics, energy_table, scores
 from ._rows import Network, Row, fit_pca, load_masked, tuned
 
 TRAINING_HEADS = 2048
@@ -36,7 +35,7 @@ TUNING_HEADS = 16
 RESIDUAL_VIEWS = 64
 """Occluder masks a setting that residual models are trained with: the closed form is solved for each beforehand."""
 VALIDATION_HEADS = 64
-"""Held-back heads that training stops early by."""
+"""OccludedHeads-back heads that training stops early by."""
 FULL_LATENT, FEW_COMPONENTS = 640, 64
 """Latent numbers of the paper's model, and the smaller PCA's components."""
 
@@ -58,7 +57,7 @@ def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str
     _write_csv(figures, options.out / "vae.csv")
     text = _table(figures, settings)
     if points:
-        write_curves(points, options.out / "vae-curves.csv")
+        write_csv(options.out / "vae-curves.csv", Point._fields, points)
         references = {name: each["hidden/mean"] for name, each in figures.items() if "[" not in name}
         draw_curves(points, references, options.out / "vae-curves.png")
         text += "Hidden error at each budget: vae-curves.csv, vae-curves.png.\n\n"
@@ -84,7 +83,9 @@ def _embedded(
         rows["masked model"] = Network(shipped)
     latents = rows["masked model"].latents if rows else FULL_LATENT
     pca = fit_pca(training, latents)
-    few = Held(validation.vertices_m[:TUNING_HEADS], {o: v[:TUNING_HEADS] for o, v in validation.visible.items()})
+    few = OccludedHeads(
+        validation.vertices_m[:TUNING_HEADS], {o: v[:TUNING_HEADS] for o, v in validation.visible.items()}
+    )
     for name, count in ((f"PCA {latents}", latents), (f"PCA {FEW_COMPONENTS}", FEW_COMPONENTS)):
         rows[name] = row = tuned(pca.truncated(count), few.vertices_m, few.visible)
         console.print(f"vae: {name}: noise {1e3 * row.sigma_m:g} mm", markup=False, highlight=False)
@@ -120,7 +121,7 @@ def _flame(count: int, budgets: list[int], out: Path, console: Console) -> dict[
     return {title: _measured(title, row, test, data.reference_m[:COMPARED_HEADS], console)}
 
 
-def _residual(head: HeadModel, options: Options, budgets: list[int], out: Path, console: Console) -> list[Score]:
+def _residual(head: HeadModel, options: Options, budgets: list[int], out: Path, console: Console) -> list[Record]:
     """The shipped residual model, and those that are trained here."""
     rows: dict[str, Learned] = {}
     if options.residual is not None or has_weights(head, "residual"):
@@ -137,7 +138,7 @@ def _residual(head: HeadModel, options: Options, budgets: list[int], out: Path, 
     return scores(rows, head, np.asarray(split("test", options.heads).vertices), console)
 
 
-def _measured(name: str, row: Row, test: Held, training_m: np.ndarray, console: Console) -> Figures:
+def _measured(name: str, row: Row, test: OccludedHeads, training_m: np.ndarray, console: Console) -> Figures:
     console.print(f"vae: measuring {name}", markup=False, highlight=False)
     figures = errors(row, test) | {"specificity": specificity(row, training_m)}
     sizes = {"parameters": float(row.parameters), "latents": float(row.latents)}
@@ -181,8 +182,5 @@ def _table(figures: Mapping[str, Figures], settings: str) -> str:
 
 
 def _write_csv(figures: Mapping[str, Figures], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["model", "figure", "value"])
-        for name, each in figures.items():
-            writer.writerows([name, figure, f"{value:.6g}"] for figure, value in each.items())
+    rows = [(name, figure, value) for name, each in figures.items() for figure, value in each.items()]
+    write_csv(path, ("model", "figure", "value"), rows)

@@ -18,7 +18,7 @@ from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
 from ..fit import Fit, NoiseModel, SeenPixels, check_noise, load_noise, seen_pixels
 from ..fit._pixels import PixelHead
 from ..head import HeadModel
-from ..observe import Observation
+from ..observe import Observation, PhotoObservation
 from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
 from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
@@ -71,7 +71,7 @@ class Given:
     def hold(self) -> Hold | None:
         """What holds samples together where visible (`SamplingConfig.hold`); None where nothing does."""
         noise, strength = self.posterior.noise, self.method.settle(self.config).sampling.hold
-        known = noise == "exact" or (self.seen.mesh is None and noise == "realistic")
+        known = noise == "exact" or (isinstance(self.seen, PhotoObservation) and noise == "realistic")
         if self.method.hold is None or not strength or not known:
             return None
         return hold_together(self.head, self.fit, self.noise_model, strength)
@@ -221,7 +221,7 @@ def choose_posterior(seen: Observation, head: HeadModel, fit: Fit, noise: str | 
     """
     if isinstance(noise, NoiseModel):
         return posterior(head, fit, noise)
-    if noise is not None or seen.mesh is None:
+    if noise is not None or isinstance(seen, PhotoObservation):
         return posterior(head, fit, load_noise(head, noise or "realistic"))
     candidates = [posterior(head, fit, load_noise(head, name)) for name in ("exact", "realistic")]
     return max(candidates, key=lambda one: float(one.log_evidence))

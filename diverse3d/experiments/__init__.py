@@ -2,18 +2,19 @@
 
 from ._cells import Bench as Bench
 from ._cells import Record as Record
-from ._cells import Run as Run
+from ._cells import Trial as Trial
 from ._environment import environment as environment
+from ._extras import honesty as honesty
 from ._findings import OVERALL as OVERALL
 from ._findings import Findings as Findings
 from ._findings import Table as Table
 from ._findings import by_head as by_head
 from ._findings import chosen as chosen
 from ._findings import difference as difference
-from ._measure import Plan as Plan
-from ._measure import measure as measure
-from ._measures import honesty as honesty
+from ._findings import mean as mean
 from ._page import write as write
+from ._plan import Plan as Plan
+from ._plan import measure as measure
 from ._plots import drawing as drawing
 from ._plots import style as style
 from ._records import RecordStore as RecordStore

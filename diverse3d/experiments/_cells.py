@@ -21,7 +21,7 @@ Knobs = tuple[tuple[str, float], ...]
 """Settings of stage 2 that differ from the default: (field of `DiversifyConfig`, value)."""
 
 
-class Run(NamedTuple):
+class Trial(NamedTuple):
     """What is run on a cell."""
 
     method: str
@@ -87,7 +87,7 @@ class Bench:
         self.warm: set[tuple[str, str]] = set()
 
     def cell(
-        self, index: int, subject: Subject, occluder: str, setting: str, runs: Sequence[Run], *, key: PRNGKeyArray
+        self, index: int, subject: Subject, occluder: str, setting: str, runs: Sequence[Trial], *, key: PRNGKeyArray
     ) -> list[Record]:
         """Records of runs on a subject, whose fits the methods share."""
         seen_key, run_key = jax.random.split(key)
@@ -127,7 +127,7 @@ class Bench:
         return fitted, seconds, choose_posterior(sight.seen, problem.head, fitted, sight.noise), facing
 
     def _run(
-        self, run: Run, sight: Sight, fitted: Fit, posterior: Posterior, facing: np.ndarray, *, key: PRNGKeyArray
+        self, run: Trial, sight: Sight, fitted: Fit, posterior: Posterior, facing: np.ndarray, *, key: PRNGKeyArray
     ) -> dict[str, float | None]:
         knobs: dict[str, Any] = dict(run.knobs)
         problem, config = self.problems[self._variant(run.method)], DiversifyConfig().replace(**knobs)

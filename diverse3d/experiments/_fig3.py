@@ -1,4 +1,4 @@
-"""fig3: what is diverse behind which occluder (papers/004, figure 3)."""
+"""fig3: what is diverse behind which occluder (Dey and Boddeti 2022, supplement, figure 3)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from ..diversify import METHODS
 from ..observe import REGIONS
 from ._cells import Record
 from ._findings import Findings, Picture, Table, chosen, difference, interval, means, number
-from ._measure import Plan
+from ._plan import Plan
 from ._plots import bars, heat
 
 ABOUT = (
@@ -29,7 +29,7 @@ def suits(method: str) -> str | None:
 
 def conclude(records: Sequence[Record], plan: Plan) -> Findings:
     """Spreads by occluder and region; whether expression is most diverse behind the mouth's occluder."""
-    found = Findings(rows=[], statements=[], claims=[], parts=[])
+    found = Findings()
     regions = [name for name in records[0].values if name.startswith("spread/")]
     drawn: dict[str, dict[str, list[float]]] = {}
     for method in plan.methods:

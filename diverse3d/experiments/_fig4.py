@@ -1,4 +1,4 @@
-"""fig4: the visible part along interpolation paths (papers/004 §1.6)."""
+"""fig4: the visible part along interpolation paths (Dey and Boddeti 2022, supplement §1.6)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 
 from ..diversify import METHODS
 from ._cells import Record
-from ._findings import OVERALL, Findings, Picture, Table, chosen, mean, number
-from ._measure import Plan
-from ._measures import FRAMES
+from ._extras import FRAMES
+from ._findings import Findings, Picture, Table, chosen, mean, number
+from ._plan import Plan
 from ._plots import Line, curves
 
 ABOUT = (
@@ -28,13 +28,12 @@ def suits(method: str) -> str | None:
 
 def conclude(records: Sequence[Record], plan: Plan) -> Findings:
     """Deviation by frame, and whether the path holds the visible part and walks evenly."""
-    found = Findings(rows=[], statements=[], claims=[], parts=[])
+    found = Findings()
     panels: dict[str, list[Line]] = {}
     table: list[tuple[str, ...]] = []
-    occluders = (*plan.occluders, OVERALL) if len(plan.occluders) > 1 else plan.occluders
     for setting in plan.settings:
         for method in plan.methods:
-            for occluder in occluders:
+            for occluder in plan.groups:
                 cell = chosen(records, setting, occluder, method)
                 along = {name: _along(cell, name) for name in ("deviation", "drift", "plain_deviation", "plain_drift")}
                 where = {"method": method, "setting": setting, "occluder": occluder}

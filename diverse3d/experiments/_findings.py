@@ -55,13 +55,13 @@ class Picture(NamedTuple):
 class Findings:
     """What a suite found."""
 
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]] = field(default_factory=list)
     """Figures, a row a line of the CSV; all rows have the same keys."""
-    statements: list[str]
+    statements: list[str] = field(default_factory=list)
     """What the figures say, computed, one sentence each."""
-    claims: list[dict[str, Any]]
+    claims: list[dict[str, Any]] = field(default_factory=list)
     """The same as data."""
-    parts: list[Table | Picture]
+    parts: list[Table | Picture] = field(default_factory=list)
     """Tables and plots, in order."""
     alarms: list[dict[str, str]] = field(default_factory=list)
     """Where diversity was bought."""

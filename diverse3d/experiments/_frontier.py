@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ._cells import Knobs, Record
-from ._findings import FIGURES, OVERALL, Findings, Picture, Table, by_head, chosen, knob_text, means, number
-from ._measure import Plan
+from ._findings import FIGURES, Findings, Picture, Table, by_head, chosen, knob_text, means, number
+from ._plan import Plan
 from ._plots import Line, curves
 
 ABOUT = (
@@ -104,10 +104,9 @@ def compare(ours: Curve, reference: Curve) -> Comparison | None:
 
 def conclude(records: Sequence[Record], plan: Plan) -> Findings:
     """Curves, and where each method's lies below the closed form's."""
-    found = Findings(rows=[], statements=[], claims=[], parts=[])
-    occluders = (*plan.occluders, OVERALL) if len(plan.occluders) > 1 else plan.occluders
+    found = Findings()
     for setting in plan.settings:
-        for occluder in occluders:
+        for occluder in plan.groups:
             cells = {
                 method: [chosen(records, setting, occluder, method, turned) for turned in plan.knobs[method]]
                 for method in plan.methods
@@ -116,10 +115,10 @@ def conclude(records: Sequence[Record], plan: Plan) -> Findings:
             found.rows.extend(rows)
             for method in plan.methods:
                 if method in KNOBS and method != REFERENCE and REFERENCE in cells:
-                    _compare(found, setting, occluder, method, cells, stated=occluder == occluders[-1])
+                    _compare(found, setting, occluder, method, cells, stated=occluder == plan.groups[-1])
             title = f"{setting}, {occluder}"
             found.parts.append(Picture(f"{title}: error against diversity", _drawn(rows)))
-            if occluder == occluders[-1]:
+            if occluder == plan.groups[-1]:
                 head = ("method", "knob", *(FIGURES[name].title for name in _FIGURES))
                 lines = [(r["method"], r["knobs"], *(number(r[name], 3) for name in _FIGURES)) for r in rows]
                 found.parts.append(Table(title, head, lines))

@@ -15,9 +15,12 @@ from ._cells import Record
 
 _ROOT = Path(__file__).parents[1]
 _MADE_BY = (
-    *(_ROOT / name for name in ("head", "observe", "fit", "diversify", "metrics", "raster.py", "_optimise.py")),
+    *(
+        _ROOT / name
+        for name in ("surface", "head", "observe", "fit", "diversify", "metrics", "_methods.py", "_optimise.py")
+    ),
     *(_ROOT / "assets" / f"{name}.safetensors" for name in ("noise", "population", "masked", "residual")),
-    *(Path(__file__).with_name(name) for name in ("_cells.py", "_measures.py", "_subjects.py")),
+    *(Path(__file__).with_name(name) for name in ("_cells.py", "_extras.py", "_subjects.py")),
     Path(meshvae.__file__).parent,
 )
 """What the numbers depend on, besides the head."""

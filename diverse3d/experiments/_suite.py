@@ -19,10 +19,10 @@ from ..observe import SETTINGS, STANDARD_REGIONS, check_region
 from . import _fig3, _fig4, _frontier, _table1, _table2
 from ._cells import Knobs, More, Record
 from ._environment import environment
+from ._extras import honesty, paths, spreads
 from ._findings import Findings
-from ._measure import SAMPLES, Plan, measure
-from ._measures import honesty, paths, spreads
 from ._page import write
+from ._plan import SAMPLES, Plan, measure
 from ._records import RecordStore, fingerprint
 from ._subjects import Pictured, Subject, drawn_heads, population_heads, true_heads
 

@@ -1,12 +1,12 @@
-"""table1: methods × occluders, as in papers/004's table 1, with what that table leaves out."""
+"""table1: methods × occluders, as in Dey and Boddeti's (2022) table 1, with what that table leaves out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..metrics import PairedDifference, gaming_alarm
 from ._cells import Record
-from ._findings import FIGURES, OVERALL, Findings, Picture, Table, chosen, difference, interval, means, number, unit
-from ._measure import Plan
+from ._findings import FIGURES, Findings, Picture, Table, chosen, difference, interval, means, number, unit
+from ._plan import Plan
 from ._plots import Line, curves, differences
 
 ABOUT = (
@@ -45,11 +45,10 @@ Against = Mapping[str, Mapping[tuple[str, str], PairedDifference]]
 def conclude(records: Sequence[Record], plan: Plan) -> Findings:
     """Tables by setting and occluder, with alarms; plots of all occluders together."""
     names = [name for name in COLUMNS if all(name in record.values for record in records)]
-    occluders = (*plan.occluders, OVERALL) if len(plan.occluders) > 1 else plan.occluders
-    found = Findings(rows=[], statements=[], claims=[], parts=[])
+    found = Findings()
     for setting in plan.settings:
         tables: list[Table | Picture] = []
-        for occluder in occluders:
+        for occluder in plan.groups:
             cell = {method: chosen(records, setting, occluder, method) for method in plan.methods}
             figures = {method: means(cell[method], names) for method in plan.methods}
             against: Against = {
@@ -65,8 +64,8 @@ def conclude(records: Sequence[Record], plan: Plan) -> Findings:
             tables.append(_table(setting, occluder, figures, against))
             _alarm(found, f"{setting}, {occluder}", figures, against)
             if len({record.head for record in records}) > 1:
-                _state(found, setting, occluder, against, stated=occluder == occluders[-1])
-            if occluder == occluders[-1]:
+                _state(found, setting, occluder, against, stated=occluder == plan.groups[-1])
+            if occluder == plan.groups[-1]:
                 found.parts.extend(_pictures(f"{setting}, {occluder}", figures, against))
         found.parts.extend(tables)
     return found
@@ -85,9 +84,10 @@ def _rows(setting: str, occluder: str, figures: Means, against: Against) -> list
     rows = []
     for method, values in figures.items():
         for name, value in values.items():
-            row: dict[str, Any] = {"setting": setting, "occluder": occluder, "method": method, "figure": name}
-            row |= {"unit": unit(name)}
-            row |= {"mean": value}
+            row: dict[str, Any] = {
+                "setting": setting, "occluder": occluder, "method": method, "figure": name, "unit": unit(name),
+                "mean": value,
+            }  # fmt: skip
             for reference in REFERENCES:
                 paired = against[method].get((name, reference), (float("nan"),) * 3)
                 ends = zip(("", "_low", "_high"), paired, strict=True)

@@ -1,12 +1,12 @@
-"""table2: k × n_σ of the diversity kernel (papers/004, table 2)."""
+"""table2: k × n_σ of the diversity kernel (Dey and Boddeti 2022, supplement, table 2)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from ._cells import Knobs, Record
-from ._findings import OVERALL, Findings, Picture, Table, chosen, means, number
-from ._measure import Plan
+from ._findings import Findings, Picture, Table, chosen, means, number
+from ._plan import Plan
 from ._plots import heat
 
 ABOUT = (
@@ -32,11 +32,10 @@ def knobs(method: str) -> tuple[Knobs, ...]:
 
 def conclude(records: Sequence[Record], plan: Plan) -> Findings:
     """A matrix a figure, and whether both self-distances grow with n_σ."""
-    found = Findings(rows=[], statements=[], claims=[], parts=[])
-    occluders = (*plan.occluders, OVERALL) if len(plan.occluders) > 1 else plan.occluders
+    found = Findings()
     for method in plan.methods:
         for setting in plan.settings:
-            for occluder in occluders:
+            for occluder in plan.groups:
                 grids = {name: np.zeros((len(K), len(N_SIGMA))) for name in _FIGURES}
                 for place, turned in enumerate(knobs(method)):
                     values = means(chosen(records, setting, occluder, method, turned), _FIGURES)
@@ -44,7 +43,7 @@ def conclude(records: Sequence[Record], plan: Plan) -> Findings:
                     found.rows.append({**where, **dict(turned), **values})
                     for name, value in values.items():
                         grids[name].flat[place] = value
-                if occluder == occluders[-1]:
+                if occluder == plan.groups[-1]:
                     _conclude_grid(found, method, setting, occluder, grids)
     return found
 

@@ -1,18 +1,13 @@
 """Stage 1: Observation → Fit."""
 
-from ._appearance import Appearance as Appearance
 from ._config import FitConfig as FitConfig
 from ._costs import Weights as Weights
 from ._crop import CROP_PX as CROP_PX
 from ._crop import Crop as Crop
 from ._crop import crop_face as crop_face
 from ._crop import cut as cut
-from ._fit import Fit as Fit
-from ._fit import FitProblem as FitProblem
-from ._fit import FitReport as FitReport
 from ._fit import fit as fit
 from ._fit import prepare as prepare
-from ._fit import start_photo as start_photo
 from ._noise import LEARNT_NOISE as LEARNT_NOISE
 from ._noise import NoiseModel as NoiseModel
 from ._noise import check_noise as check_noise
@@ -20,14 +15,21 @@ from ._noise import isotropic_noise as isotropic_noise
 from ._noise import learn_noise as learn_noise
 from ._noise import load_noise as load_noise
 from ._noise import noise_arrays as noise_arrays
+from ._photo import start_photo as start_photo
 from ._photometric import PhotoProblem as PhotoProblem
-from ._photometric import colours_first as colours_first
-from ._photometric import fit_colours as fit_colours
 from ._photometric import render_face as render_face
 from ._photometric import rendered as rendered
 from ._pixels import PixelUnknowns as PixelUnknowns
+from ._refine import colours_first as colours_first
+from ._refine import fit_colours as fit_colours
 from ._seen import SeenPixels as SeenPixels
 from ._seen import seen_pixels as seen_pixels
 from ._state import Unknowns as Unknowns
 from ._state import canonical as canonical
 from ._state import rigid as rigid
+from ._types import Appearance as Appearance
+from ._types import Fit as Fit
+from ._types import FitProblem as FitProblem
+from ._types import FitReport as FitReport
+from ._types import MeshFit as MeshFit
+from ._types import PhotoFit as PhotoFit

@@ -1,4 +1,4 @@
-"""The terms of Algorithm 1 (papers/004) as residuals: the loss is the sum of their squares.
+"""The terms of Algorithm 1 (Dey and Boddeti 2022, supplement §2) as residuals: the loss is the sum of their squares.
 
 Lengths are counted in inter-ocular distances, so that one set of weights serves photos and meshes of any size.
 """
@@ -6,8 +6,9 @@ Lengths are counted in inter-ocular distances, so that one set of weights serves
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from .._arrays import on_device
 from ..head import HeadModel, SurfacePoints
 from ..observe import EYE_CLOSURE_PAIRS, MOUTH_CLOSURE_PAIRS
 from ..surface import WeakPerspective, uniform_laplacian
@@ -55,6 +56,8 @@ class LandmarkHead(eqx.Module):
     """The head restricted to those vertices."""
     dense: SurfacePoints
     """Mediapipe's points on it (the 68 landmarks where a head has no dense ones)."""
+    dense_index: Int[Array, " L"]
+    """Which of mediapipe's 468 points these are."""
     landmarks68: SurfacePoints
     """The 68 landmarks on it."""
 
@@ -78,15 +81,15 @@ def project_landmarks(
 
 def landmark_cost(projected_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "L 2"]:
     """λ1 · Σ w‖p - p̂‖²; the points together weigh as much as 68 landmarks do."""
-    share = 68.0 / projected_px.shape[0]
-    root = jnp.sqrt(weights.landmarks * share * target.dense_weight)
+    each = 68.0 / projected_px.shape[0]
+    root = jnp.sqrt(weights.landmarks * each * target.dense_weight)
     return root[:, None] * (projected_px - target.dense_px) / target.interocular_px
 
 
 def closure_cost(projected68_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "p 2"]:
     """How far lips and lids stand apart, against the picture."""
     pairs = np.array(MOUTH_CLOSURE_PAIRS + EYE_CLOSURE_PAIRS)
-    upper, lower = pairs[:, 0], pairs[:, 1]
+    upper, lower = (on_device(column, jnp.int32) for column in pairs.T)
     gap = projected68_px[upper] - projected68_px[lower]
     seen = target.landmarks68_px[upper] - target.landmarks68_px[lower]
     weight = target.landmarks68_weight[upper] * target.landmarks68_weight[lower]
@@ -126,4 +129,4 @@ def smoothness_factor(head: HeadModel) -> Float[Array, "K K"]:
     basis = np.asarray(head.components_m, np.float64).reshape(head.n_components, -1, 3)
     smoothed = np.stack([laplacian @ basis[:, :, axis].T for axis in range(3)]).reshape(-1, head.n_components)
     values, vectors = np.linalg.eigh(smoothed.T @ smoothed)
-    return jnp.asarray(np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T, head.dtype)
+    return on_device(np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T, head.dtype)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from .._arrays import on_device
 from ..observe import Photo
 from ..surface import WeakPerspective, linear_from_srgb
 
@@ -17,7 +18,7 @@ CROP_PX = 224
 TONE = 1 / 2.2
 """Exponent of the tone scale on which colours are compared: equal steps look about equally different."""
 
-_FACE_SHARE = 0.62
+_FACE_FRACTION = 0.62
 _DARKEST = 1e-4
 
 
@@ -49,7 +50,7 @@ def tone(light: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
 def crop_face(photo: Photo, dtype: jnp.dtype) -> Crop:
     """The square around the landmarks with some room, hidden pixels and those outside the picture without weight."""
     low, high = photo.landmarks_px.min(0), photo.landmarks_px.max(0)
-    extent = float((high - low).max()) / _FACE_SHARE
+    extent = float((high - low).max()) / _FACE_FRACTION
     # A face with its forehead reaches farther up than the landmarks do.
     corner = (low + high) / 2 - extent * np.array([0.5, 0.56])
     colours = cut(photo.rgb, corner, extent)
@@ -57,10 +58,10 @@ def crop_face(photo: Photo, dtype: jnp.dtype) -> Crop:
     hidden = cut(photo.hidden.astype(np.uint8) * np.uint8(255), corner, extent)
     weight = (inside > 254) & (hidden < 1)
     return Crop(
-        tone=jnp.asarray(np.maximum(linear_from_srgb(colours), _DARKEST) ** TONE, dtype),
-        weight=jnp.asarray(weight, dtype),
-        scale=jnp.asarray(CROP_PX / extent, dtype),
-        corner_px=jnp.asarray(corner, dtype),
+        tone=on_device(np.maximum(linear_from_srgb(colours), _DARKEST) ** TONE, dtype),
+        weight=on_device(weight, dtype),
+        scale=on_device(CROP_PX / extent, dtype),
+        corner_px=on_device(corner, dtype),
     )
 
 
@@ -87,7 +88,7 @@ def blurred(crop: Crop, sigma_px: float) -> Crop:
     total = gaussian_filter(weight, sigma_px)
     colours = gaussian_filter(np.asarray(crop.tone, np.float64) * weight[..., None], (sigma_px, sigma_px, 0))
     smooth = colours / np.maximum(total, 1e-3)[..., None]
-    return eqx.tree_at(lambda c: c.tone, crop, jnp.asarray(smooth, crop.tone.dtype))
+    return eqx.tree_at(lambda c: c.tone, crop, on_device(smooth, crop.tone.dtype))
 
 
 def sample(image: Float[Array, "S S C"], points_px: Float[Array, "P 2"]) -> Float[Array, "P C"]:

@@ -1,128 +1,15 @@
-"""Stage 1 (papers/004, Algorithm 1): Observation → Fit."""
+"""Stage 1 (Dey and Boddeti 2022, supplement, Algorithm 1): Observation → Fit."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import overload
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
-
-from .._errors import InputError
-from .._optimise import Solution
-from ..head import HeadModel, HeadParameters
-from ..observe import Observation, PartialMesh, Photo
-from ..surface import WeakPerspective, facing_camera, kabsch
-from ._align import rotation_vector
-from ._appearance import Appearance
+from ..head import HeadModel
+from ..observe import MeshObservation, Observation, PhotoObservation
 from ._config import FitConfig
-from ._costs import (
-    LandmarkHead,
-    PhotoTarget,
-    closure_cost,
-    landmark_cost,
-    prior_cost,
-    project_landmarks,
-    smoothness_cost,
-    smoothness_factor,
-    vertex_cost,
-)
-from ._crop import Crop, crop_face
-from ._photo import landmark_head, photo_target, vertices_outside_mask
-from ._photometric import PhotoProblem, appearance_of, colours_first, fit_pixels, start_appearance
-from ._pixels import PixelHead, PixelUnknowns, pixel_head
-from ._solve import coefficient_rates, solve
-from ._state import (
-    INTEROCULAR_M,
-    RIGID_UNIT,
-    Unknowns,
-    at_rest,
-    camera_at,
-    canonical,
-    joint_rotations,
-    rigid,
-    rotation_of,
-    start,
-)
-
-
-class FitReport(eqx.Module):
-    """What stage 1 left over."""
-
-    landmark_rms_px: Float[Array, ""]
-    """RMS distance of the visible 68 landmarks, in pixels (zero for a mesh)."""
-    landmark_rms_interocular: Float[Array, ""]
-    """The same as a share of the distance between the outer eye corners."""
-    visible_rms_mm: Float[Array, ""]
-    """RMS distance of visible vertices from a partial mesh's, in millimetres (zero for a photo)."""
-    steps: Int[Array, ""]
-    """Steps taken to meet landmarks or vertices, rigid stage included, the rounds over pixels not."""
-    result: Int[Array, ""]
-    """Result code of the stage that meets them (`diverse3d.RESULT_TEXT`)."""
-    residual_rms_mm: Float[Array, ""]
-    """RMS size a visible vertex of what the head's smooth residual adds, in millimetres."""
-    residual_share: Float[Array, ""]
-    """Its share of how far visible vertices lie from the mean head, in squares: of 1, how much the head's own
-    components don't say."""
-
-
-class Fit(eqx.Module):
-    """The single best head for an observation, and what the completions are held to.
-
-    "Head frame" is the head's own; x_world = turn · x_head + shift. For a photo "world" is the posed head as the
-    camera sees it (metres, y up, z towards the camera); for a mesh it is the input's frame.
-    """
-
-    unknowns: Unknowns
-    """Coefficients and joints; the rigid unknowns are folded into `turn` and `shift` and are zero here."""
-    vertices_m: Float[Array, "V 3"]
-    """Fitted vertices, head frame."""
-    held_m: Float[Array, "V 3"]
-    """What completions are held to where visible, head frame: a mesh's own vertices, or a photo's fitted ones."""
-    visible: Bool[Array, " V"]
-    """Vertices that are seen: given (mesh); or in front by the z-test and outside the mask (photo)."""
-    turn: Float[Array, "3 3"]
-    """Rotation from head to world."""
-    shift_m: Float[Array, "3"]
-    """Translation from head to world."""
-    camera: WeakPerspective | None
-    """A photo's camera, from world to pixels."""
-    landmarks68_px: Float[Array, "68 2"] | None
-    """A photo's fitted 68 landmarks in pixels."""
-    report: FitReport
-    """Residuals, steps and result code."""
-    appearance: Appearance | None = None
-    """Skin and light of a photo; None for a mesh, and for a head without albedo."""
-
-    def to_world(self, vertices_m: Float[Array, "*n V 3"]) -> Float[Array, "*n V 3"]:
-        """Vertices in the world frame."""
-        return vertices_m @ self.turn.T + jnp.broadcast_to(self.shift_m, vertices_m.shape)
-
-    def parameters(self, head: HeadModel) -> HeadParameters:
-        """FLAME-style parameters with head(parameters) = the fitted vertices in the world frame."""
-        coefficients = self.unknowns.z + head.prior_mean
-        pose = joint_rotations(head, self.unknowns.joints)
-        root = head.joints(coefficients)[0]
-        # FLAME turns about the root joint, not about the origin.
-        return HeadParameters(
-            coefficients=coefficients,
-            pose=pose.at[0].set(jnp.asarray(rotation_vector(np.asarray(self.turn, np.float64)), head.dtype)),
-            translation_m=self.shift_m + self.turn @ root - root,
-        )
-
-
-class FitProblem(eqx.Module):
-    """What depends on the head alone, prepared once for many fits."""
-
-    head: HeadModel
-    """The head that is fitted."""
-    landmarks: LandmarkHead | None
-    """Its landmark-carrying vertices; None where the head has no landmarks."""
-    smoothness: Float[Array, "K K"]
-    """Factor of the smoothness term."""
-    pixels: PixelHead | None = None
-    """Its face, to compare with pixels; None where the head has no albedo."""
+from ._costs import smoothness_factor
+from ._mesh import fit_mesh
+from ._photo import fit_photo, landmark_head
+from ._pixels import pixel_head
+from ._types import Fit, FitProblem, MeshFit, PhotoFit
 
 
 def prepare(head: HeadModel) -> FitProblem:
@@ -132,189 +19,22 @@ def prepare(head: HeadModel) -> FitProblem:
     )
 
 
+@overload
+def fit(seen: PhotoObservation, problem: FitProblem | HeadModel, config: FitConfig | None = None) -> PhotoFit: ...
+@overload
+def fit(seen: MeshObservation, problem: FitProblem | HeadModel, config: FitConfig | None = None) -> MeshFit: ...
+@overload
+def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | None = None) -> Fit: ...
 def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | None = None) -> Fit:
-    """Fit a head to an observation (papers/004, Algorithm 1).
+    """Fit a head to an observation (Dey and Boddeti 2022, supplement, Algorithm 1).
 
     A rigid stage comes first, then everything together. Raises `InputError` when the head carries no landmarks and
     a photo is given.
     """
     problem = prepare(problem) if isinstance(problem, HeadModel) else problem
     config = FitConfig() if config is None else config
-    if seen.photo is not None:
-        return _fit_photo(seen.photo, problem, config)
-    assert seen.mesh is not None, "an observation holds a photo or a mesh"
-    return _fit_mesh(seen.mesh, problem, config)
-
-
-def _solve(
-    residuals: Callable[[Unknowns], PyTree[Array]], problem: FitProblem, config: FitConfig
-) -> tuple[Solution[Unknowns], Int[Array, ""]]:
-    """Pose and camera first, a fifth of the budget, then all unknowns, by the configured solver."""
-    begin = start(problem.head)
-
-    def posed(pose: tuple[Array, Array, Array]) -> Unknowns:
-        return eqx.tree_at(lambda u: (u.rotation, u.translation, u.camera), begin, pose)
-
-    pose_start = (begin.rotation, begin.translation, begin.camera)
-    first = _run(lambda pose: residuals(posed(pose)), pose_start, config.part_steps, problem, config)
-    second = _run(residuals, posed(first.value), config.steps, problem, config)
-    return second, first.steps + second.steps
-
-
-def _run(
-    residuals: Callable[[Any], PyTree[Array]], at: Any, steps: int, problem: FitProblem, config: FitConfig
-) -> Solution[Any]:
-    unit = 1.0 / config.weights.prior**0.5
-    return solve(
-        lambda u: jax.tree.map(lambda part: unit * part, residuals(u)),
-        at,
-        config,
-        coefficient_rates(problem.head),
-        steps=steps,
-        tolerance=config.tolerance,
-    )
-
-
-@eqx.filter_jit
-def _solve_photo(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig) -> Any:
-    def residuals(unknowns: Unknowns) -> PyTree[Array]:
-        dense, sparse = project_landmarks(points, target, unknowns)
-        return [
-            landmark_cost(dense, target, config.weights),
-            closure_cost(sparse, target, config.weights),
-            prior_cost(unknowns, config.weights),
-            smoothness_cost(unknowns, problem.smoothness, config.weights),
-        ]
-
-    return _solve(residuals, problem, config)
-
-
-def start_photo(
-    photo: Photo, problem: FitProblem, config: FitConfig
-) -> tuple[PhotoProblem, Crop, PixelUnknowns, Solution[Unknowns], Int[Array, ""]]:
-    """The fit to landmarks alone, and what its refinement by pixels needs; the steps taken come last."""
-    assert problem.landmarks is not None and problem.pixels is not None, "a head with landmarks and albedo is needed"
-    target = photo_target(photo, problem.landmarks, problem.head)
-    solution, steps = _solve_photo(problem, problem.landmarks, target, config)
-    rates = coefficient_rates(problem.head)
-    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
-    return photos, crop_face(photo, problem.head.dtype), start_appearance(photos, solution.value), solution, steps
-
-
-@eqx.filter_jit
-def _residual_part(
-    head: HeadModel, z: Float[Array, " K"], visible: Bool[Array, " V"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """What the smooth residual adds to visible vertices: RMS in mm, and its share of their squared offsets."""
-    seen = visible.astype(head.dtype)
-    beyond = jnp.sum(jnp.sum(head.residual_part(z) ** 2, axis=1) * seen)
-    whole = jnp.sum(jnp.sum((z @ head.components_m).reshape(-1, 3) ** 2, axis=1) * seen)
-    return 1e3 * jnp.sqrt(beyond / jnp.maximum(jnp.sum(seen), 1.0)), beyond / jnp.maximum(beyond, whole + 1e-12)
-
-
-@eqx.filter_jit
-def _photo_result(
-    problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns
-) -> tuple[Array, Array]:
-    _, projected = project_landmarks(points, target, unknowns)
-    return canonical(problem.head, unknowns), projected
-
-
-def _fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Fit:
-    head = problem.head
-    if problem.landmarks is None:
-        raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
-    appearance = None
-    if problem.pixels is None or config.weights.photometric == 0.0:
-        target = photo_target(photo, problem.landmarks, head)
-        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
-        unknowns = solution.value
-    else:
-        photos, crop, at, solution, steps = start_photo(photo, problem, config)
-        target = photos.target
-        at = fit_pixels(photos, crop, colours_first(photos, crop, at, config.weights), config)
-        unknowns, appearance = at.shape, appearance_of(at)
-    vertices, projected = _photo_result(problem, problem.landmarks, target, unknowns)
-    camera = camera_at(unknowns, target.camera_start, target.interocular_px)
-    turn = rotation_of(unknowns) @ target.rotation_start
-    # A weak-perspective camera carries the translation: the posed head stays at its own origin.
-    posed = vertices @ turn.T
-    visible = facing_camera(posed, head.faces) & vertices_outside_mask(camera.project(posed), photo.hidden)
-    distance = jnp.sum((projected - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
-    residual_rms_mm, residual_share = _residual_part(head, unknowns.z, jnp.asarray(visible))
-    rms_px = jnp.sqrt(jnp.sum(distance) / jnp.maximum(jnp.sum(target.landmarks68_weight), 1.0))
-    return Fit(
-        unknowns=at_rest(unknowns),
-        vertices_m=vertices,
-        held_m=vertices,
-        visible=jnp.asarray(visible),
-        turn=turn,
-        shift_m=jnp.zeros(3, head.dtype),
-        camera=camera,
-        landmarks68_px=projected,
-        report=FitReport(
-            landmark_rms_px=rms_px,
-            landmark_rms_interocular=rms_px / target.interocular_px,
-            visible_rms_mm=jnp.zeros((), head.dtype),
-            steps=steps,
-            result=solution.result,
-            residual_rms_mm=residual_rms_mm,
-            residual_share=residual_share,
-        ),
-        appearance=appearance,
-    )
-
-
-@eqx.filter_jit
-def _solve_mesh(problem: FitProblem, held_m: Array, visible: Array, sigma_m: Array, config: FitConfig) -> Any:
-    def residuals(unknowns: Unknowns) -> PyTree[Array]:
-        return [
-            vertex_cost(rigid(unknowns, canonical(problem.head, unknowns)), held_m, visible, sigma_m, config.weights),
-            prior_cost(unknowns, config.weights),
-            smoothness_cost(unknowns, problem.smoothness, config.weights),
-        ]
-
-    solution, steps = _solve(residuals, problem, config)
-    vertices = canonical(problem.head, solution.value)
-    error = rigid(solution.value, vertices) - held_m
-    square = jnp.sum(error**2, axis=1) * visible
-    rms_mm = 1e3 * jnp.sqrt(jnp.sum(square) / jnp.maximum(jnp.sum(visible), 1.0))
-    return solution, steps, vertices, rms_mm
-
-
-def _fit_mesh(mesh: PartialMesh, problem: FitProblem, config: FitConfig) -> Fit:
-    head = problem.head
-    template = np.asarray(head.shaped(head.prior_mean), np.float64)
-    # Double precision on the host: the input may lie far from the origin.
-    turn, shift = kabsch(template, mesh.vertices_m, mesh.visible)
-    held = np.where(mesh.visible[:, None], (mesh.vertices_m - shift) @ turn, 0.0)
-    weight = jnp.asarray(mesh.visible, head.dtype)
-    sigma = jnp.asarray(1e-3 * config.vertex_sigma_mm, head.dtype)
-    solution, steps, vertices, rms_mm = _solve_mesh(problem, jnp.asarray(held, head.dtype), weight, sigma, config)
-    unknowns = solution.value
-    # Fold the fitted rigid motion into the frame, so that the head frame is the head's own.
-    extra_turn = np.asarray(rotation_of(unknowns), np.float64)
-    extra_shift = RIGID_UNIT * INTEROCULAR_M * np.asarray(unknowns.translation, np.float64)
-    total_turn, total_shift = turn @ extra_turn, turn @ extra_shift + shift
-    held = np.where(mesh.visible[:, None], (mesh.vertices_m - total_shift) @ total_turn, 0.0)
-    zero = jnp.zeros((), head.dtype)
-    residual_rms_mm, residual_share = _residual_part(head, unknowns.z, jnp.asarray(mesh.visible))
-    return Fit(
-        unknowns=at_rest(unknowns),
-        vertices_m=vertices,
-        held_m=jnp.where(weight[:, None] > 0, jnp.asarray(held, head.dtype), vertices),
-        visible=jnp.asarray(mesh.visible),
-        turn=jnp.asarray(total_turn, head.dtype),
-        shift_m=jnp.asarray(total_shift, head.dtype),
-        camera=None,
-        landmarks68_px=None,
-        report=FitReport(
-            landmark_rms_px=zero,
-            landmark_rms_interocular=zero,
-            visible_rms_mm=rms_mm,
-            steps=steps,
-            result=solution.result,
-            residual_rms_mm=residual_rms_mm,
-            residual_share=residual_share,
-        ),
-    )
+    if isinstance(seen, PhotoObservation):
+        return fit_photo(seen.photo, problem, config)
+    if isinstance(seen, MeshObservation):
+        return fit_mesh(seen.mesh, problem, config)
+    raise TypeError("an observation is a photo's or a mesh's")

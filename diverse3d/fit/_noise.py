@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arrays import on_device
 from .._errors import InputError
 from .._names import NOISE_SIGMA_MM
 from .._suggest import nearest
@@ -47,8 +48,8 @@ def load_noise(head: HeadModel, name: str) -> NoiseModel:
         sigma, factors, scale = parts
         if sigma is not None and factors is not None and scale is not None and sigma.shape == (head.n_vertices,):
             return NoiseModel(
-                sigma_m=jnp.asarray(sigma, head.dtype),
-                factors_m=jnp.asarray(factors.astype(np.float32) * scale[:, None, None], head.dtype),
+                sigma_m=on_device(sigma, head.dtype),
+                factors_m=on_device(factors.astype(np.float32) * scale[:, None, None], head.dtype),
                 name=name,
             )
     return isotropic_noise(head, 1e-3 * NOISE_SIGMA_MM[name], name)
@@ -57,8 +58,8 @@ def load_noise(head: HeadModel, name: str) -> NoiseModel:
 def isotropic_noise(head: HeadModel, sigma_m: float, name: str) -> NoiseModel:
     """The same independent noise on every vertex."""
     return NoiseModel(
-        sigma_m=jnp.full(head.n_vertices, sigma_m, head.dtype),
-        factors_m=jnp.zeros((0, head.n_vertices, 3), head.dtype),
+        sigma_m=on_device(np.full(head.n_vertices, sigma_m), head.dtype),
+        factors_m=on_device(np.zeros((0, head.n_vertices, 3)), head.dtype),
         name=name,
     )
 
@@ -78,8 +79,8 @@ def learn_noise(errors_m: Float[np.ndarray, "S V 3"], *, rank: int, name: str, d
     square = (left**2).sum(0) / max(count - rank, 1)
     sigma = np.sqrt(square.reshape(-1, 3).mean(1) + _FLOOR_M**2)
     return NoiseModel(
-        sigma_m=jnp.asarray(sigma, dtype),
-        factors_m=jnp.asarray(factors.reshape(-1, *errors_m.shape[1:]), dtype),
+        sigma_m=on_device(sigma, dtype),
+        factors_m=on_device(factors.reshape(-1, *errors_m.shape[1:]), dtype),
         name=name,
     )
 

@@ -1,15 +1,36 @@
-"""What a photo asks of a head: landmarks, their weights, a starting pose, and which vertices the mask leaves."""
+"""A photo → PhotoFit: landmarks and a starting pose first, then pixels, then which vertices are seen."""
 
+from typing import NamedTuple
+
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._arrays import on_device
 from .._errors import InputError
+from .._optimise import Solution
 from ..head import HeadModel, SurfacePoints
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
-from ..surface import WeakPerspective
+from ..surface import WeakPerspective, facing_camera
 from ._align import pose_from_landmarks
-from ._costs import LandmarkHead, PhotoTarget
+from ._config import FitConfig
+from ._costs import (
+    LandmarkHead,
+    PhotoTarget,
+    closure_cost,
+    landmark_cost,
+    prior_cost,
+    project_landmarks,
+    smoothness_cost,
+)
+from ._crop import Crop, crop_face
+from ._photometric import PhotoProblem, appearance_of, start_appearance
+from ._pixels import PixelUnknowns, on_host
+from ._refine import colours_first, fit_pixels
+from ._solve import coefficient_rates, solve_in_turn
+from ._state import Unknowns, at_rest, camera_at, canonical, mean_head, residual_rms, rotation_of, subset
+from ._types import FitProblem, FitReport, PhotoFit
 
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
 """Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
@@ -26,8 +47,10 @@ def fitted_points(head: HeadModel, landmarks68: SurfacePoints) -> tuple[SurfaceP
     dense_index = np.asarray(head.landmarks_dense_index)
     missing = np.flatnonzero(~np.isin(sparse_index, dense_index))
     points = SurfacePoints(
-        jnp.concatenate([head.landmarks_dense.corners, landmarks68.corners[missing]]),
-        jnp.concatenate([head.landmarks_dense.barycentric, landmarks68.barycentric[missing]]),
+        on_device(np.concatenate([head.landmarks_dense.corners, np.asarray(landmarks68.corners)[missing]]), jnp.int32),
+        on_device(
+            np.concatenate([head.landmarks_dense.barycentric, np.asarray(landmarks68.barycentric)[missing]]), head.dtype
+        ),
     )
     return points, np.concatenate([dense_index, sparse_index[missing]])
 
@@ -36,47 +59,172 @@ def landmark_head(head: HeadModel) -> LandmarkHead | None:
     """The head restricted to the vertices that carry landmarks; None where it has none."""
     if head.landmarks68 is None:
         return None
-    dense, _ = fitted_points(head, head.landmarks68)
+    dense, dense_index = fitted_points(head, head.landmarks68)
     corners = np.concatenate([np.asarray(dense.corners), np.asarray(head.landmarks68.corners)])
     kept, index = np.unique(corners, return_inverse=True)
-    local = jnp.asarray(index.reshape(corners.shape), jnp.int32)
-    count = dense.corners.shape[0]
+    first, last = np.split(index.reshape(corners.shape), [dense.corners.shape[0]])
     return LandmarkHead(
-        head=head.subset(kept),
-        dense=SurfacePoints(local[:count], dense.barycentric),
-        landmarks68=SurfacePoints(local[count:], head.landmarks68.barycentric),
+        head=subset(head, kept),
+        dense=SurfacePoints(on_device(first, jnp.int32), dense.barycentric),
+        landmarks68=SurfacePoints(on_device(last, jnp.int32), head.landmarks68.barycentric),
+        dense_index=on_device(dense_index, jnp.int32),
     )
 
 
-def photo_target(photo: Photo, points: LandmarkHead, head: HeadModel) -> PhotoTarget:
+def photo_target(photo: Photo, points: LandmarkHead) -> PhotoTarget:
     """Landmarks in pixels with weights, and the closed-form pose of the mean head."""
-    assert head.landmarks68 is not None, "a head with landmarks was asked for"
-    _, dense_index = fitted_points(head, head.landmarks68)
-    sparse_index = np.array(IBUG68_FROM_MEDIAPIPE)
+    dense_index, sparse_index = np.asarray(points.dense_index), np.array(IBUG68_FROM_MEDIAPIPE)
     dense_px, sparse_px = photo.landmarks_px[dense_index], photo.landmarks_px[sparse_index]
     weight = photo.landmark_visible[dense_index].astype(np.float64)
     interocular = float(np.linalg.norm(sparse_px[LEFT_EYE_OUTER] - sparse_px[RIGHT_EYE_OUTER]))
     if interocular < 1.0:
         raise InputError("The face's eye corners lie less than a pixel apart; use a larger picture of the face.")
-    mean = points.head.shaped(points.head.prior_mean)
     # With nothing visible the detector's guess still places the head; it shapes nothing, since its weights stay zero.
     pose_weight = weight if weight.sum() >= 6 else np.ones_like(weight)
-    turn, scale, centre = pose_from_landmarks(np.asarray(points.dense(mean), np.float64), dense_px, pose_weight)
-    dtype = head.dtype
+    turn, scale, centre = pose_from_landmarks(_mean_points(points).astype(np.float64), dense_px, pose_weight)
+    dtype = points.head.dtype
     return PhotoTarget(
-        dense_px=jnp.asarray(dense_px, dtype),
-        dense_weight=jnp.asarray(weight, dtype),
-        landmarks68_px=jnp.asarray(sparse_px, dtype),
-        landmarks68_weight=jnp.asarray(photo.landmark_visible[sparse_index], dtype),
-        interocular_px=jnp.asarray(interocular, dtype),
-        rotation_start=jnp.asarray(turn, dtype),
-        camera_start=WeakPerspective(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype)),
+        dense_px=on_device(dense_px, dtype),
+        dense_weight=on_device(weight, dtype),
+        landmarks68_px=on_device(sparse_px, dtype),
+        landmarks68_weight=on_device(photo.landmark_visible[sparse_index], dtype),
+        interocular_px=on_device(interocular, dtype),
+        rotation_start=on_device(turn, dtype),
+        camera_start=WeakPerspective(on_device(scale, dtype), on_device(centre, dtype)),
     )
 
 
-def vertices_outside_mask(points_px: Float[Array, "V 2"], hidden: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " V"]:
+def _mean_points(points: LandmarkHead) -> Float[np.ndarray, "L 3"]:
+    """The mean head's points in metres."""
+    corners, barycentric = np.asarray(points.dense.corners), np.asarray(points.dense.barycentric)
+    return (np.asarray(mean_head(points.head))[corners] * barycentric[:, :, None]).sum(axis=1)
+
+
+def vertices_outside_mask(
+    points_px: Float[np.ndarray, "V 2"], hidden: Bool[np.ndarray, "H W"]
+) -> Bool[np.ndarray, " V"]:
     """Vertices whose pixel is inside the picture and not hidden."""
-    column, row = np.floor(np.asarray(points_px)).astype(int).T
+    column, row = np.floor(points_px).astype(int).T
     height, width = hidden.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
+
+
+@eqx.filter_jit
+def _solve_photo(
+    problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig
+) -> tuple[Solution[Unknowns], Int[Array, ""]]:
+    def residuals(unknowns: Unknowns) -> PyTree[Array]:
+        dense, sparse = project_landmarks(points, target, unknowns)
+        return [
+            landmark_cost(dense, target, config.weights),
+            closure_cost(sparse, target, config.weights),
+            prior_cost(unknowns, config.weights),
+            smoothness_cost(unknowns, problem.smoothness, config.weights),
+        ]
+
+    return solve_in_turn(residuals, problem.head, config)
+
+
+class StartedPhoto(NamedTuple):
+    """The fit to landmarks alone, and what its refinement by pixels needs."""
+
+    problem: PhotoProblem
+    crop: Crop
+    """The photo around the face."""
+    begin: PixelUnknowns
+    """The fitted shape with the most likely skin and light."""
+    solution: Solution[Unknowns]
+    """How the solver ended."""
+    steps: Int[Array, ""]
+    """Steps taken in all."""
+
+
+def start_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> StartedPhoto:
+    """The fit to landmarks alone. Raises `InputError` for a head without landmarks or albedo."""
+    if problem.landmarks is None or problem.pixels is None:
+        name = problem.head.name
+        raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
+    target = photo_target(photo, problem.landmarks)
+    solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+    rates = coefficient_rates(problem.head)
+    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
+    begin = start_appearance(photos, solution.value)
+    return StartedPhoto(photos, crop_face(photo, problem.head.dtype), begin, solution, steps)
+
+
+class _Placed(NamedTuple):
+    """A photo's fitted head before its visible vertices are known."""
+
+    vertices_m: Float[Array, "V 3"]
+    landmarks68_px: Float[Array, "68 2"]
+    camera: WeakPerspective
+    turn: Float[Array, "3 3"]
+    posed_m: Float[Array, "V 3"]
+
+
+@eqx.filter_jit
+def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns) -> _Placed:
+    _, projected = project_landmarks(points, target, unknowns)
+    vertices = canonical(problem.head, unknowns)
+    camera = camera_at(unknowns, target.camera_start, target.interocular_px)
+    turn = rotation_of(unknowns) @ target.rotation_start
+    # A weak-perspective camera carries the translation: the posed head stays at its own origin.
+    return _Placed(vertices, projected, camera, turn, vertices @ turn.T)
+
+
+@eqx.filter_jit
+def _photo_fit(
+    head: HeadModel,
+    target: PhotoTarget,
+    unknowns: Unknowns | PixelUnknowns,
+    placed: _Placed,
+    visible: Bool[Array, " V"],
+    solution: Solution[Unknowns],
+    steps: Int[Array, ""],
+) -> PhotoFit:
+    shape = unknowns.shape if isinstance(unknowns, PixelUnknowns) else unknowns
+    distance = jnp.sum((placed.landmarks68_px - target.landmarks68_px) ** 2, axis=1) * target.landmarks68_weight
+    rms_px = jnp.sqrt(jnp.sum(distance) / jnp.maximum(jnp.sum(target.landmarks68_weight), 1.0))
+    residual_rms_mm, residual_share = residual_rms(head, shape.z, visible)
+    return PhotoFit(
+        unknowns=at_rest(shape),
+        vertices_m=placed.vertices_m,
+        held_m=placed.vertices_m,
+        visible=visible,
+        turn=placed.turn,
+        shift_m=jnp.zeros(3, head.dtype),
+        camera=placed.camera,
+        landmarks68_px=placed.landmarks68_px,
+        report=FitReport(
+            landmark_rms_px=rms_px,
+            landmark_rms_interocular=rms_px / target.interocular_px,
+            visible_rms_mm=jnp.zeros((), head.dtype),
+            steps=steps,
+            result=solution.result,
+            residual_rms_mm=residual_rms_mm,
+            residual_share=residual_share,
+        ),
+        appearance=appearance_of(unknowns) if isinstance(unknowns, PixelUnknowns) else None,
+    )
+
+
+def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
+    """Landmarks, then pixels where the head has an albedo. Raises `InputError` for a head without landmarks."""
+    head = problem.head
+    if problem.landmarks is None:
+        raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
+    unknowns: Unknowns | PixelUnknowns
+    if problem.pixels is None or config.weights.photometric == 0.0:
+        target = photo_target(photo, problem.landmarks)
+        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+        unknowns = shape = solution.value
+    else:
+        photos, crop, begin, solution, steps = start_photo(photo, problem, config)
+        target = photos.target
+        unknowns = fit_pixels(photos, crop, colours_first(photos, crop, begin, config.weights), config)
+        shape = unknowns.shape
+    placed = _place(problem, problem.landmarks, target, shape)
+    points_px = on_host(placed.camera, placed.posed_m)
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, photo.hidden)
+    return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), solution, steps)

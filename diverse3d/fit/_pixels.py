@@ -1,6 +1,6 @@
-"""The photometric term of Algorithm 1 (papers/004 §2.1): what a head, its skin and its light look like, pixel by pixel.
+"""The photometric term of Algorithm 1 (Dey and Boddeti 2022, supplement §2.1): what a head looks like, pixel by pixel.
 
-Points are fixed on the surface between two looks at which triangle each pixel sees; in between, they move over the
+Points are fixed on the surface between two rasterisations; in between, they move over the
 photo with the head. So ids carry no gradient, while positions, normals and colours do.
 """
 
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._arrays import on_device
 from ..head import Albedo, HeadModel, SurfacePoints
 from ..surface import Fragments, WeakPerspective, rasterise, shade, vertex_normals
 from ._crop import CROP_PX, Crop, sample, tone
-from ._state import Unknowns, canonical
+from ._state import Unknowns, canonical, subset
 
 POINTS = 1600
 """Surface points on which colours are compared."""
@@ -60,10 +61,10 @@ def pixel_head(head: HeadModel) -> PixelHead | None:
     place[kept] = np.arange(kept.size)
     faces = place[np.asarray(head.faces)]
     return PixelHead(
-        head=head.subset(kept),
-        albedo=head.albedo.subset(kept),
-        faces=jnp.asarray(faces[(faces >= 0).all(axis=1)], jnp.int32),
-        kept=jnp.asarray(kept, jnp.int32),
+        head=subset(head, kept),
+        albedo=subset(head.albedo, kept),
+        faces=on_device(faces[(faces >= 0).all(axis=1)], jnp.int32),
+        kept=on_device(kept, jnp.int32),
     )
 
 
@@ -74,9 +75,9 @@ def light_of(unknown: Float[Array, "9 3"]) -> Float[Array, "9 3"]:
     its colour least, so that light can't explain skin colour away.
     """
     dtype = unknown.dtype
-    grey = jnp.asarray(_FRONTAL[1:], dtype) + _SHAPE_SD * unknown[1:, 0]
+    grey = on_device(_FRONTAL[1:], dtype) + _SHAPE_SD * unknown[1:, 0]
     shape = jnp.concatenate([jnp.ones(1, dtype), grey])
-    colour = unknown[:, 1:] @ jnp.asarray(_OPPONENT, dtype)
+    colour = unknown[:, 1:] @ on_device(_OPPONENT, dtype)
     return _LEVEL * jnp.exp(_LEVEL_SD * unknown[0, 0]) * (shape[:, None] + _COLOUR_SD * colour)
 
 
@@ -189,9 +190,21 @@ def photometric_residuals(
     return colour_differences(*surface(unknowns.shape), albedo, light, picture)
 
 
-def look(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
+def nearest_faces(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
     """Which triangle of the face each pixel of the crop sees."""
-    return rasterise(camera.project(posed_m), posed_m[:, 2], pixels.faces, height=CROP_PX, width=CROP_PX)
+    points_px, depth = on_host(camera, posed_m), np.asarray(posed_m)[:, 2]
+    dtype = depth.dtype
+    return rasterise(on_device(points_px, dtype), on_device(depth, dtype), pixels.faces, height=CROP_PX, width=CROP_PX)
+
+
+def on_host(camera: WeakPerspective, points_m: Float[Array, "n 3"]) -> Float[np.ndarray, "n 2"]:
+    """`camera.project`, rounded after the product and after the sum.
+
+    Compiled, both are one operation, and a point on a pixel's edge lies in the one or the other by the last bit.
+    """
+    points = np.asarray(points_m)
+    flipped = points[:, :2] * np.array([1, -1], points.dtype)
+    return np.asarray(camera.scale_px_per_m) * flipped + np.asarray(camera.centre_px)
 
 
 def spread_points(
@@ -201,17 +214,17 @@ def spread_points(
 
     Grazing ones are left out: there a pixel is next to anything.
     """
-    face = np.asarray(fragments.face)
+    face, barycentric = np.asarray(fragments.face), np.asarray(fragments.barycentric)
     corners = np.asarray(pixels.faces)[np.maximum(face, 0)]
-    facing = (np.asarray(normals)[corners, 2] * np.asarray(fragments.barycentric)).sum(axis=2)
+    facing = (np.asarray(normals)[corners, 2] * barycentric).sum(axis=2)
     usable = np.flatnonzero((face >= 0) & (facing > _GRAZING) & (weight > 0))
     if usable.size == 0:
-        chosen, share = np.zeros(POINTS, int), np.zeros(POINTS)
+        chosen, point_weight = np.zeros(POINTS, int), np.zeros(POINTS)
     else:
         chosen = usable[np.linspace(0, usable.size - 1, POINTS).round().astype(int)]
-        share = weight.reshape(-1)[chosen]
+        point_weight = weight.reshape(-1)[chosen]
     points = SurfacePoints(
-        jnp.asarray(corners.reshape(-1, 3)[chosen], jnp.int32),
-        jnp.asarray(fragments.barycentric.reshape(-1, 3)[jnp.asarray(chosen)]),
+        on_device(corners.reshape(-1, 3)[chosen], jnp.int32),
+        on_device(barycentric.reshape(-1, 3)[chosen], barycentric.dtype),
     )
-    return points, jnp.asarray(share, normals.dtype)
+    return points, on_device(point_weight, normals.dtype)

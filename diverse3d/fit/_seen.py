@@ -1,4 +1,5 @@
-"""A photo's pixels after its fit, to hold other heads against (papers/004, Algorithm 2's photometric term)."""
+"""A photo's pixels after its fit, to compare other heads with (the photometric
+term of Algorithm 2, Dey and Boddeti 2022, supplement)."""
 
 import equinox as eqx
 import jax
@@ -6,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._arrays import on_device
 from ..head import SurfacePoints
-from ..observe import Observation
-from ..surface import vertex_normals
-from ._crop import blurred, crop_face
-from ._fit import Fit
-from ._photometric import EVERY, FINEST_PX, ROBUST_SCALE
-from ._pixels import Facets, Picture, PixelHead, colour_differences, facets, look, spread_points
+from ..observe import Observation, PhotoObservation
+from ..surface import WeakPerspective, vertex_normals
+from ._crop import Crop, blurred, crop_face
+from ._photometric import ROBUST_SCALE
+from ._pixels import Facets, Picture, PixelHead, colour_differences, facets, nearest_faces, spread_points
+from ._refine import EVERY, FINEST_PX
 from ._state import canonical
+from ._types import Appearance, Fit, PhotoFit
 
 
 class SeenPixels(eqx.Module):
@@ -29,8 +32,8 @@ class SeenPixels(eqx.Module):
     """The points on them."""
     albedo: Float[Array, "P 3"]
     """The fitted skin there, linear-light reflectance."""
-    share: Float[Array, " P"]
-    """How much of the crop each point stands for: together they are the share of its pixels that show the face."""
+    weight: Float[Array, " P"]
+    """What part of the crop each point stands for: they add up to the part of its pixels that shows the face."""
     light: Float[Array, "9 3"]
     """The fitted light."""
     picture: Picture
@@ -49,51 +52,52 @@ class SeenPixels(eqx.Module):
         are the slope of that.
         """
         square = jnp.sum(self.differences(vertices_m) ** 2, axis=1)
-        return jnp.sum(self.share * square / (1.0 + square / ROBUST_SCALE**2)) / 3.0
+        return jnp.sum(self.weight * square / (1.0 + square / ROBUST_SCALE**2)) / 3.0
 
 
 def seen_pixels(seen: Observation, pixels: PixelHead | None, fit: Fit) -> SeenPixels | None:
     """What an observation's photo shows of a fit; None for a mesh, and where the fit knows no skin."""
-    if seen.photo is None or pixels is None or fit.appearance is None:
+    if not (isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit) and pixels and fit.appearance):
         return None
-    assert fit.camera is not None, "a photo's fit has a camera"
     crop = crop_face(seen.photo, fit.vertices_m.dtype)
-    camera = crop.camera(fit.camera)
-    vertices, normals = _surface(pixels, fit)
-    posed = vertices @ fit.turn.T
-    fragments = look(pixels, posed, camera)
-    weight = np.asarray(crop.weight)
-    found = spread_points(pixels, fragments, normals @ fit.turn.T, weight)
-    points, share = jax.tree.map(lambda leaf: leaf[::EVERY], found)
-    shows = jnp.asarray(np.mean(weight * (np.asarray(fragments.face) >= 0)), share.dtype)
-    share = shows * share / jnp.maximum(jnp.sum(share), 1.0)
-    picture = Picture(blurred(crop, FINEST_PX).tone, fit.turn, camera)
-    return _fixed(pixels, points, share, picture, vertices, normals, fit)
+    surface, posed, normals, camera = _surface(pixels, crop, fit)
+    fragments, weight = nearest_faces(pixels, posed, camera), np.asarray(crop.weight)
+    covered = on_device(np.mean(weight * (np.asarray(fragments.face) >= 0)), fit.vertices_m.dtype)
+    found = spread_points(pixels, fragments, normals, weight)
+    return _fixed(pixels, found, covered, blurred(crop, FINEST_PX), surface, fit, fit.appearance)
+
+
+Surface = tuple[Float[Array, "n 3"], Float[Array, "n 3"]]
+"""Vertices in metres and unit normals, head frame."""
 
 
 @eqx.filter_jit
-def _surface(pixels: PixelHead, fit: Fit) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"]]:
-    """The fitted face's vertices in metres and their unit normals, head frame."""
+def _surface(
+    pixels: PixelHead, crop: Crop, fit: PhotoFit
+) -> tuple[Surface, Float[Array, "n 3"], Float[Array, "n 3"], WeakPerspective]:
+    """The fitted face, its vertices and normals as posed, and the camera from there to the crop."""
     vertices = canonical(pixels.head, fit.unknowns)
-    return vertices, vertex_normals(vertices, pixels.faces)
+    normals = vertex_normals(vertices, pixels.faces)
+    return (vertices, normals), vertices @ fit.turn.T, normals @ fit.turn.T, crop.camera(fit.camera)
 
 
 @eqx.filter_jit
 def _fixed(
     pixels: PixelHead,
-    points: SurfacePoints,
-    share: Float[Array, " P"],
-    picture: Picture,
-    vertices_m: Float[Array, "n 3"],
-    normals: Float[Array, "n 3"],
-    fit: Fit,
+    found: tuple[SurfacePoints, Float[Array, " P"]],
+    covered: Float[Array, ""],
+    crop: Crop,
+    surface: Surface,
+    fit: PhotoFit,
+    appearance: Appearance,
 ) -> SeenPixels:
-    assert fit.appearance is not None
+    points, weight = jax.tree.map(lambda leaf: leaf[::EVERY], found)
+    vertices, normals = surface
     return SeenPixels(
         corners=pixels.kept[points.corners],
-        facets=facets(points, normals, vertices_m[points.corners.reshape(-1)]),
-        albedo=points(pixels.albedo(fit.appearance.albedo)),
-        share=share,
-        light=fit.appearance.light,
-        picture=picture,
+        facets=facets(points, normals, vertices[points.corners.reshape(-1)]),
+        albedo=points(pixels.albedo(appearance.albedo)),
+        weight=covered * weight / jnp.maximum(jnp.sum(weight), 1.0),
+        light=appearance.light,
+        picture=Picture(crop.tone, fit.turn, crop.camera(fit.camera)),
     )

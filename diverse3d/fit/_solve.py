@@ -5,15 +5,15 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from .._arrays import on_device
 from .._optimise import Solution, descend, least_squares, sum_of_squares
 from ..head import HeadModel
 from ._config import FitConfig
-from ._state import Unknowns
+from ._state import Unknowns, start
 
 Y = TypeVar("Y")
 
@@ -22,7 +22,7 @@ _RATE, _LARGEST_GRADIENT = 5e-3, 10.0
 
 def solve(
     residuals: Callable[[Y], PyTree[Array]],
-    at: Y,
+    begin: Y,
     config: FitConfig,
     rates: Float[Array, " K"],
     *,
@@ -35,25 +35,54 @@ def solve(
     with its whole budget, since its steps grow small long before it arrives. `rates` are `coefficient_rates`.
     """
     if config.solver == "lm":
-        return least_squares(residuals, at, steps=steps, tolerance=tolerance)
+        return least_squares(residuals, begin, steps=steps, tolerance=tolerance)
     return descend(
         lambda y: config.weights.prior * sum_of_squares(residuals(y)),
-        at,
+        begin,
         optax.chain(optax.clip_by_global_norm(_LARGEST_GRADIENT), _slowed(rates), optax.sgd(_RATE)),
         steps=steps,
         tolerance=0.0,
     )
 
 
+def solve_in_turn(
+    residuals: Callable[[Unknowns], PyTree[Array]], head: HeadModel, config: FitConfig
+) -> tuple[Solution[Unknowns], Int[Array, ""]]:
+    """Pose and camera first, a fifth of the budget, then all unknowns, by the configured solver."""
+    begin = start(head)
+
+    def posed(pose: tuple[Array, Array, Array]) -> Unknowns:
+        return eqx.tree_at(lambda u: (u.rotation, u.translation, u.camera), begin, pose)
+
+    pose_start = (begin.rotation, begin.translation, begin.camera)
+    first = _run(lambda pose: residuals(posed(pose)), pose_start, config.part_steps, head, config)
+    second = _run(residuals, posed(first.value), config.steps, head, config)
+    return second, first.steps + second.steps
+
+
+def _run(
+    residuals: Callable[[Any], PyTree[Array]], begin: Any, steps: int, head: HeadModel, config: FitConfig
+) -> Solution[Any]:
+    unit = 1.0 / config.weights.prior**0.5
+    return solve(
+        lambda u: jax.tree.map(lambda part: unit * part, residuals(u)),
+        begin,
+        config,
+        coefficient_rates(head),
+        steps=steps,
+        tolerance=config.tolerance,
+    )
+
+
 def coefficient_rates(head: HeadModel) -> Float[Array, " K"]:
-    """Share of the learning rate a coefficient: half for the eyeballs' region components (papers/004 §2.1)."""
+    """Factor of the learning rate a coefficient: half for the eyeballs' region components, as the release has it."""
     rate, row = np.ones(head.n_components), head.n_identity + head.n_expression
     for name, local in head.local_models.items():
         size = local.components_m.shape[0]
         if name.endswith("eyeball") and row < head.n_components:
             rate[row : row + size] = 0.5
         row += size
-    return jnp.asarray(rate, head.dtype)
+    return on_device(rate, head.dtype)
 
 
 def _slowed(rates: Float[Array, " K"]) -> optax.GradientTransformation:

@@ -1,11 +1,17 @@
 """The unknowns of stage 1 in units of their prior, and the head they describe."""
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from ..head import HeadModel, HeadParameters
+from .._arrays import on_device
+from ..head import Albedo, HeadModel, HeadParameters
 from ..surface import WeakPerspective, rotation_matrix
+
+Part = TypeVar("Part", HeadModel, Albedo)
 
 RIGID_UNIT = 0.1
 """One unit of the rigid unknowns: 0.1 rad, and 0.1 inter-ocular distances."""
@@ -57,6 +63,12 @@ def canonical(head: HeadModel, unknowns: Unknowns) -> Float[Array, "V 3"]:
     return head(HeadParameters(coefficients, pose, jnp.zeros(3, head.dtype)))
 
 
+@eqx.filter_jit
+def mean_head(head: HeadModel) -> Float[Array, "V 3"]:
+    """Vertices of the population's mean in metres, head frame."""
+    return head.shaped(head.prior_mean)
+
+
 def rigid(unknowns: Unknowns, points_m: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
     """The unknown rigid motion applied to points in metres."""
     return points_m @ rotation_of(unknowns).T + (RIGID_UNIT * INTEROCULAR_M * unknowns.translation)[None, :]
@@ -75,7 +87,27 @@ def rotation_of(unknowns: Unknowns) -> Float[Array, "3 3"]:
     return rotation_matrix(RIGID_UNIT * unknowns.rotation)
 
 
+def subset(model: Part, vertices: Int[np.ndarray, " n"]) -> Part:
+    """A head or an albedo restricted to some vertices, by one compiled program."""
+    return _subset(model, on_device(vertices, jnp.int32))
+
+
+@eqx.filter_jit
+def _subset(model: Part, vertices: Int[Array, " n"]) -> Part:
+    return model.subset(vertices)
+
+
 def at_rest(unknowns: Unknowns) -> Unknowns:
     """The same shape and joints with the rigid and camera unknowns at zero."""
     zero = jnp.zeros_like(unknowns.rotation)
     return Unknowns(z=unknowns.z, joints=unknowns.joints, rotation=zero, translation=zero, camera=zero)
+
+
+def residual_rms(
+    head: HeadModel, z: Float[Array, " K"], visible: Bool[Array, " V"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """What the smooth residual adds to visible vertices: RMS in mm, and its share of their squared offsets."""
+    seen = visible.astype(head.dtype)
+    beyond = jnp.sum(jnp.sum(head.residual_part(z) ** 2, axis=1) * seen)
+    whole = jnp.sum(jnp.sum((z @ head.components_m).reshape(-1, 3) ** 2, axis=1) * seen)
+    return 1e3 * jnp.sqrt(beyond / jnp.maximum(jnp.sum(seen), 1.0)), beyond / jnp.maximum(beyond, whole + 1e-12)

@@ -10,7 +10,7 @@ KEPT_IDENTITY = 0.999  # of identity, beside which the smooth residual says the 
 LARGEST_GLOBAL = 420
 LARGEST_LOCAL = 40
 KEPT_LOCAL_VARIANCE = 0.99
-GLOBAL_BEFORE_LOCAL = 10  # identity and expression components that come before the regions, as in papers/004
+GLOBAL_BEFORE_LOCAL = 10  # identity and expression components that come before the regions, as in Dey and Boddeti 2022
 
 # Overlapping regions add, so each is fitted to what the ones before it left over: large ones first.
 LOCAL_ORDER = [

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from .._arrays import on_device
 from .._errors import InputError
 from ..files import Limits, Tensors, read_safetensors
 from ._albedo import Albedo
@@ -140,7 +141,7 @@ def head_from_arrays(
     pose_basis = None
     if "pose_basis" in arrays:
         rows = (joints - 1) * 9
-        pose_basis = jnp.asarray(_shaped(arrays, "pose_basis", (rows, count, 3), None).reshape(rows, -1), dtype)
+        pose_basis = on_device(_shaped(arrays, "pose_basis", (rows, count, 3), None).reshape(rows, -1), dtype)
 
     landmarks68 = _surface_points(arrays, "landmarks68", faces, dtype)
     if landmarks68 is not None and landmarks68.corners.shape[0] != 68:
@@ -156,25 +157,25 @@ def head_from_arrays(
         if arrays["colours"].dtype != np.uint8:
             raise InputError(f"array 'colours' has type {arrays['colours'].dtype}; uint8 is needed.")
     return HeadModel(
-        template_m=jnp.asarray(template, dtype),
-        components_m=jnp.asarray(components.reshape(len(components), -1), dtype),
-        prior_mean=jnp.asarray(prior_mean, dtype),
-        joint_template_m=jnp.asarray(regressor @ template, dtype),
-        joint_components_m=jnp.asarray(
+        template_m=on_device(template, dtype),
+        components_m=on_device(components.reshape(len(components), -1), dtype),
+        prior_mean=on_device(prior_mean, dtype),
+        joint_template_m=on_device(regressor @ template, dtype),
+        joint_components_m=on_device(
             np.einsum("jv,kvc->kjc", regressor, components, optimize=True).reshape(len(components), -1), dtype
         ),
-        skinning_weights=jnp.asarray(weights, dtype),
+        skinning_weights=on_device(weights, dtype),
         pose_basis_m=pose_basis,
         joint_std_rad=(
-            jnp.asarray(_shaped(arrays, "joint_std", (joints, 3), None), dtype) if "joint_std" in arrays else None
+            on_device(_shaped(arrays, "joint_std", (joints, 3), None), dtype) if "joint_std" in arrays else None
         ),
-        faces=jnp.asarray(faces, jnp.int32),
+        faces=on_device(faces, jnp.int32),
         landmarks68=landmarks68,
         landmarks_dense=dense,
-        landmarks_dense_index=None if dense_index is None else jnp.asarray(dense_index, jnp.int32),
+        landmarks_dense_index=None if dense_index is None else on_device(dense_index, jnp.int32),
         regions=regions,
         local_models=local_models,
-        colours=jnp.asarray(arrays["colours"]) if "colours" in arrays else None,
+        colours=on_device(arrays["colours"], jnp.uint8) if "colours" in arrays else None,
         joint_parents=parents,
         n_identity=len(identity),
         n_expression=len(expression),
@@ -210,7 +211,7 @@ def _albedo(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> A
     if "albedo_mean" not in arrays:
         return None
     mean = _shaped(arrays, "albedo_mean", (count, 3), None)
-    return Albedo(jnp.asarray(mean, dtype), jnp.asarray(_components(arrays, "albedo", count), dtype), False)
+    return Albedo(on_device(mean, dtype), on_device(_components(arrays, "albedo", count), dtype), False)
 
 
 def _shipped_albedo(path: Path, head: HeadModel, digest: str) -> Albedo | None:
@@ -232,7 +233,7 @@ def _shipped_albedo(path: Path, head: HeadModel, digest: str) -> Albedo | None:
     except InputError as error:
         raise InputError(f"{path} is missing or damaged ({error}); reinstall the package.") from None
     components = field[:, :, None] * pigment[:, None, :]
-    return Albedo(jnp.asarray(mean, head.dtype), jnp.asarray(components, head.dtype), True)
+    return Albedo(on_device(mean, head.dtype), on_device(components, head.dtype), True)
 
 
 def _components(arrays: Mapping[str, np.ndarray], kind: str, count: int) -> np.ndarray:
@@ -254,7 +255,7 @@ def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> 
     regions, local_models = {}, {}
     for name in names:
         vertices = _indices(arrays, f"region/{name}/vertices", count)
-        regions[name] = jnp.asarray(vertices, jnp.int32)
+        regions[name] = on_device(vertices, jnp.int32)
         if f"region/{name}/basis" not in arrays:
             continue
         basis = _at_least_single(arrays[f"region/{name}/basis"])
@@ -264,8 +265,8 @@ def _regions(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> 
         mean = _shaped(arrays, f"region/{name}/mean", (len(vertices), 3), np.zeros((len(vertices), 3)))
         local_models[name] = LocalModel(
             vertices=regions[name],
-            mean_m=jnp.asarray(mean, dtype),
-            components_m=jnp.asarray(basis * scale[:, None, None].astype(basis.dtype), dtype),
+            mean_m=on_device(mean, dtype),
+            components_m=on_device(basis * scale[:, None, None].astype(basis.dtype), dtype),
         )
     return regions, local_models
 
@@ -277,7 +278,7 @@ def _surface_points(
         return None
     face = _indices(arrays, f"{name}_face", len(faces))
     barycentric = _shaped(arrays, f"{name}_barycentric", (len(face), 3), None)
-    return SurfacePoints(jnp.asarray(faces[face], jnp.int32), jnp.asarray(barycentric, dtype))
+    return SurfacePoints(on_device(faces[face], jnp.int32), on_device(barycentric, dtype))
 
 
 def _shaped(

@@ -1,4 +1,4 @@
-"""The parametric head: linear components, then skinning, as FLAME's (facts of papers/004 §2.1; Li et al. 2017)."""
+"""The parametric head: linear components, then skinning, as FLAME's (Li et al. 2017)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -198,7 +198,7 @@ class HeadModel(eqx.Module):
             skinning_weights=self.skinning_weights[vertices],
             pose_basis_m=None if self.pose_basis_m is None else self.pose_basis_m[:, columns],
             joint_std_rad=self.joint_std_rad,
-            faces=jnp.zeros((0, 3), self.faces.dtype),
+            faces=self.faces[:0],
             landmarks68=None,
             landmarks_dense=None,
             landmarks_dense_index=None,
@@ -214,7 +214,7 @@ class HeadModel(eqx.Module):
         )
 
     def global_local(self, n_identity: int = 10, n_expression: int = 10) -> "HeadModel":
-        """The release's head: a few global components, then a local PCA of each region's residual (papers/004).
+        """Dey and Boddeti's (2022) head: a few global components, then a local PCA of each region's residual.
 
         A head with fewer components gives all it has, and regions take the place of its smooth residual. Region means
         are part of the template, and regions that overlap add. Region coefficients follow the global ones in the order

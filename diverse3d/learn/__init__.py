@@ -1,4 +1,4 @@
-"""Training of a head's mesh VAEs (papers/004 §2.2; the residual model is ours)."""
+"""Training of a head's mesh VAEs (Dey and Boddeti 2022, supplement §2.2; the residual model is ours)."""
 
 from ._bank import fill_bank as fill_bank
 from ._bank import make_basis as make_basis

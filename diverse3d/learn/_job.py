@@ -307,7 +307,7 @@ def _card(head: HeadModel, data: Data, config: TrainConfig, result: meshvae.Resu
 def latent_norm(model: MaskedVAE | ResidualVAE, source: MeshSource, *, key: PRNGKeyArray) -> dict[str, float]:
     """How large the latents of training heads behind masks are: mean and deviation of ‖z‖^⅔, which is near normal.
 
-    Where the quality of a latent starts to fall is read off from it (papers/004 §1.3).
+    Where the quality of a latent starts to fall is read off from it (Dey and Boddeti 2022, supplement §1.3).
     """
     assert isinstance(model, MaskedVAE), "only a masked model encodes what is visible"
 

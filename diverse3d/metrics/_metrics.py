@@ -23,10 +23,10 @@ def _distances(
 
 
 def asd(vertices: Float[np.ndarray, "N V 3"], chosen: Bool[np.ndarray, " V"]) -> float:
-    """Average self-distance (papers/004 §1.1): mean over samples of the distance to the nearest other one, in mm.
+    """Average self-distance: mean over samples of the distance to the nearest other one, in mm.
 
-    Over visible vertices this is ASD-V (low is good), over hidden ones ASD-O (high is good). A single sample has no
-    other: 0. NaN when no vertex is chosen.
+    Of Dey and Boddeti 2022, supplement §1.1. Over visible vertices this is ASD-V (low is good), over hidden ones ASD-O
+    (high is good). A single sample has no other: 0. NaN when no vertex is chosen.
     """
     if not chosen.any():
         return float("nan")

@@ -1,6 +1,7 @@
 """Photo or partial mesh → Observation."""
 
 from .._names import REGIONS as REGIONS
+from .._names import STANDARD_REGIONS as STANDARD_REGIONS
 from ..files import read_mask as read_mask
 from ..files import read_photo as read_photo
 from ..files import write_png as write_png
@@ -19,10 +20,11 @@ from ._landmarks68 import LANDMARK_GROUPS as LANDMARK_GROUPS
 from ._landmarks68 import MOUTH_CLOSURE_PAIRS as MOUTH_CLOSURE_PAIRS
 from ._mesh import MESH_SUFFIXES as MESH_SUFFIXES
 from ._mesh import observe_mesh as observe_mesh
+from ._observation import MeshObservation as MeshObservation
 from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh
 from ._observation import Photo as Photo
-from ._occluder import STANDARD_REGIONS as STANDARD_REGIONS
+from ._observation import PhotoObservation as PhotoObservation
 from ._occluder import inside_outline as inside_outline
 from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder

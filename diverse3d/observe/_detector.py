@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
-from diverse3d._errors import InputError
+from .._errors import InputError
 
 SMALLEST_FACE_PX = 40.0
 _DETECTOR_SIDE = 128

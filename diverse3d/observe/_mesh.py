@@ -12,7 +12,7 @@ from .. import files
 from .._errors import InputError
 from ..files import Limits, first_mark, lines_of, read_bytes, read_npy, read_npz, unit_by_size, visible_by
 from ..head import HeadModel, load_head
-from ._observation import Observation, PartialMesh
+from ._observation import MeshObservation, PartialMesh
 
 MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".gltf", ".npz")
 """Mesh files that keep the order of vertices; `.npz` holds `vertices` [V,3] and perhaps `visible` [V]."""
@@ -27,7 +27,7 @@ def observe_mesh(
     head: HeadModel | None = None,
     visible: np.ndarray | None = None,
     hidden_file: str | Path | None = None,
-) -> Observation:
+) -> MeshObservation:
     """Observation from a partial mesh in the head's topology.
 
     `mesh` is a path (one of `MESH_SUFFIXES`: files that keep the order of vertices), a `trimesh.Trimesh`, or an array
@@ -71,8 +71,7 @@ def observe_mesh(
     kept = np.where(marks[:, None], vertices, 0.0)
     unit_m = mesh_unit(kept, marks, np.asarray(head.template_m, np.float64), source)
     digest = hashlib.sha256(kept.tobytes() + marks.tobytes()).hexdigest()
-    return Observation(
-        photo=None,
+    return MeshObservation(
         mesh=PartialMesh(vertices_m=kept * unit_m, visible=marks, unit_m=unit_m),
         source=source,
         sha256=digest,

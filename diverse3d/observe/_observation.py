@@ -38,13 +38,23 @@ class PartialMesh(eqx.Module):
 
 
 class Observation(eqx.Module):
-    """One occluded face: a photo or a partial mesh."""
+    """One occluded face: a `PhotoObservation` or a `MeshObservation`."""
 
-    photo: Photo | None
-    """The photo, if that is what was given."""
-    mesh: PartialMesh | None
-    """The partial mesh, if that is what was given."""
     source: str = eqx.field(static=True)
     """Name of the input, for messages and records."""
     sha256: str = eqx.field(static=True)
     """Hash of what was read: the pixels and mask as processed, or the vertices and their visibility."""
+
+
+class PhotoObservation(Observation):
+    """A photo, as it was given."""
+
+    photo: Photo
+    """Its pixels, landmarks and what hides them."""
+
+
+class MeshObservation(Observation):
+    """A partial mesh, as it was given."""
+
+    mesh: PartialMesh
+    """Its vertices and which of them are visible."""

@@ -12,10 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Key
 
-from diverse3d._errors import InputError
-from diverse3d._names import REGIONS
-from diverse3d._suggest import nearest
-
+from .._errors import InputError
+from .._names import REGIONS
+from .._suggest import nearest
 from ..surface import catmull_rom
 from ._landmarks68 import LANDMARK_GROUPS
 from ._occluder_paint import paint
@@ -259,6 +258,3 @@ _OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = dict(
     zip(REGIONS, (_glasses, _face_mask, _left_cheek, _mouth, _right_cheek, _centre, _eyes, _random), strict=True)
 )
 """Every region that an occluder can be put over, by name."""
-
-STANDARD_REGIONS = ("glasses", "face-mask", "random")
-"""Those that figures are measured behind, where none are named."""

@@ -15,7 +15,7 @@ from ..files import read_mask, read_photo
 from ._detector import observe_face
 from ._landmarks68 import IBUG68_FROM_MEDIAPIPE
 from ._mesh import refuse_other_meshes
-from ._observation import Observation, Photo
+from ._observation import Photo, PhotoObservation
 from ._occluder import paint_occluder
 
 
@@ -25,7 +25,7 @@ def observe_photo(
     mask: str | Path | Bool[np.ndarray, "H W"] | None = None,
     occlude: str = "none",
     key: PRNGKeyArray | None = None,
-) -> Observation:
+) -> PhotoObservation:
     """Observation from a photo: its largest face, 468 landmarks, and what hides them.
 
     `mask` (a picture whose white hides, or bool [H,W]) says where something already hides the face; `occlude` names a
@@ -63,18 +63,17 @@ def observe_photo(
         faces_found=found.faces_found,
         landmark_certainty=found.landmarks.score,
     )
-    return with_mask(Observation(photo=seen, mesh=None, source=source, sha256=""), hidden)
+    return with_mask(PhotoObservation(photo=seen, source=source, sha256=""), hidden)
 
 
 def with_mask(
-    seen: Observation,
+    seen: PhotoObservation,
     hidden: Bool[np.ndarray, "H W"],
     *,
     probability: Float[np.ndarray, "H W"] | None = None,
     certainty: float | None = None,
-) -> Observation:
+) -> PhotoObservation:
     """The observation of a photo with another mask; `probability` and `certainty` tell of one that was found in it."""
-    assert seen.photo is not None, "only photos have masks"
     column, row = np.floor(seen.photo.landmarks_px).astype(int).T
     height, width = hidden.shape
     under = hidden[row.clip(0, height - 1), column.clip(0, width - 1)]

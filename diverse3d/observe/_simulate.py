@@ -14,7 +14,7 @@ from .._errors import InputError
 from ..head import HeadModel
 from ..surface import facing_camera, uniform_laplacian
 from ._mesh import observe_mesh
-from ._observation import Observation
+from ._observation import MeshObservation
 from ._occluder import inside_outline, occluder_outline
 
 Setting = Literal["exact", "realistic"]
@@ -59,7 +59,7 @@ def _smoother(faces: bytes, count: int) -> tuple[SuperLU, Float[np.ndarray, " V"
 
 def simulate_mesh(
     truth_m: Float[np.ndarray, "V 3"], head: HeadModel, *, region: str, setting: str, key: PRNGKeyArray
-) -> Observation:
+) -> MeshObservation:
     """A partial mesh of a known head (head frame, metres).
 
     `exact`: every vertex outside the occluder's outline is given, without error. `realistic`: only vertices that also

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from .._arrays import on_device
 from ..fit import (
     CROP_PX,
     Crop,
@@ -30,7 +30,7 @@ class State(NamedTuple):
     """The head, and the photo's landmarks."""
     crop: Crop
     """The photo around the face, at full weight."""
-    at: PixelUnknowns
+    unknowns: PixelUnknowns
     """Shape, skin and light so far."""
     person: Float[np.ndarray, "S S"]
     """How likely each cell of the grid shows a person, 0 to 1."""
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 def begin(photo: Photo, problem: FitProblem, config: FitConfig) -> State:
     """The landmark fit, with skin and light that explain most of the face."""
-    photos, crop, at, _, _ = start_photo(photo, problem, config)
+    photos, crop, start, _, _ = start_photo(photo, problem, config)
     # A square on which the crop is as fine as the grid.
     extent = CROP_PX / float(crop.scale)
     square = person_probability(
@@ -46,16 +46,16 @@ def begin(photo: Photo, problem: FitProblem, config: FitConfig) -> State:
     )
     border = (PERSON_SIDE - SIDE) // 2
     person = square[border : border + SIDE, border : border + SIDE]
-    return State(photos, crop, colours_first(photos, crop, at, config.weights), person)
+    return State(photos, crop, colours_first(photos, crop, start, config.weights), person)
 
 
 def compare(state: State) -> Comparison:
     """What is seen beside what is expected."""
-    picture = rendered(state.problem, state.crop, state.at)
+    picture = rendered(state.problem, state.crop, state.unknowns)
     inside = np.asarray(picture.inside, np.float64)
-    share = halved(inside)
-    safe = np.maximum(share, 1e-6)[..., None]
-    face = share >= 0.5
+    covered = halved(inside)
+    safe = np.maximum(covered, 1e-6)[..., None]
+    face = covered >= 0.5
     # Means over the covered part of each pixel only.
     expected = halved(np.asarray(picture.tone, np.float64) * inside[..., None]) / safe
     place = halved(np.asarray(picture.place, np.float64) * inside[..., None]) / safe
@@ -70,8 +70,8 @@ def compare(state: State) -> Comparison:
     )
 
 
-def recolour(state: State, seen_share: Float[np.ndarray, "S S"], weights: Weights) -> State:
+def recolour(state: State, probability_seen: Float[np.ndarray, "S S"], weights: Weights) -> State:
     """Skin and light by those pixels that are thought seen; the shape stays, since it is only to be compared."""
-    weight = np.repeat(np.repeat(seen_share, 2, axis=0), 2, axis=1) * np.asarray(state.crop.weight)
-    held = Crop(state.crop.tone, jnp.asarray(weight, state.crop.weight.dtype), state.crop.scale, state.crop.corner_px)
-    return state._replace(at=fit_colours(state.problem, held, state.at, weights))
+    weight = np.repeat(np.repeat(probability_seen, 2, axis=0), 2, axis=1) * np.asarray(state.crop.weight)
+    weighted = Crop(state.crop.tone, on_device(weight, state.crop.weight.dtype), state.crop.scale, state.crop.corner_px)
+    return state._replace(unknowns=fit_colours(state.problem, weighted, state.unknowns, weights))

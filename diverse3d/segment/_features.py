@@ -1,7 +1,7 @@
 """What is known of each pixel of a face crop: the photo, the expected face, and how they differ nearby and around.
 
-Paper 003 lets a network see the photo and the reconstructed intact face; here the comparison is made for it, so that
-very few weights do.
+Li et al. 2023 let a network see the photo and the reconstructed intact face; here the comparison is made for it, so
+that very few weights do.
 """
 
 from typing import NamedTuple
@@ -45,7 +45,7 @@ def halved(image: Float[np.ndarray, "_ _ *c"]) -> Float[np.ndarray, "_ _ *c"]:
 def tolerant_difference(
     seen: Float[np.ndarray, "H W 3"], expected: Float[np.ndarray, "H W 3"], face: Bool[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "H W"]:
-    """Least difference from the expected colours around (papers/003, eq. 1): a little misplaced is not different."""
+    """Least difference from expected colours around (Li et al. 2023, eq. 1): a little misplaced is not different."""
     reach = _NEIGHBOURHOOD // 2
     padded = np.pad(np.where(face[..., None], expected, np.inf), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
     best = np.full(face.shape, np.inf)
@@ -57,11 +57,11 @@ def tolerant_difference(
 
 
 def colour_odds(
-    seen: Float[np.ndarray, "H W 3"], share: Float[np.ndarray, "H W"], face: Bool[np.ndarray, "H W"]
+    seen: Float[np.ndarray, "H W 3"], hidden: Float[np.ndarray, "H W"], face: Bool[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "H W"]:
     """Log odds of each pixel's colour being that of what hides the face, by smoothed histograms.
 
-    `share` is how far each pixel is thought to be hidden, 0 to 1.
+    `hidden` is how likely each pixel is hidden, 0 to 1.
     """
     index = np.clip((seen * _BINS).astype(int), 0, _BINS - 1)
     flat = np.ravel_multi_index(tuple(np.moveaxis(index, 2, 0)), (_BINS,) * 3)
@@ -71,20 +71,20 @@ def colour_odds(
         smooth = uniform_filter(counts, 3, mode="constant")
         return (smooth + _EMPTY) / (smooth.sum() + _EMPTY * _BINS**3)
 
-    odds = np.log(histogram(share) / histogram(1.0 - share)).reshape(-1)[flat]
+    odds = np.log(histogram(hidden) / histogram(1.0 - hidden)).reshape(-1)[flat]
     return np.where(face, np.clip(odds, -6.0, 6.0), 0.0)
 
 
-def features(pair: Comparison, share: Float[np.ndarray, "H W"] | None = None) -> Float[np.ndarray, "n F"]:
-    """A row of features for every pixel of `pair.face`; `share` is how far each was thought hidden so far."""
+def features(pair: Comparison, hidden: Float[np.ndarray, "H W"] | None = None) -> Float[np.ndarray, "n F"]:
+    """A row of features for every pixel of `pair.face`; `hidden` is how likely each was hidden so far."""
     face, inside = pair.face, pair.face[..., None]
     difference = np.where(inside, pair.seen - pair.expected, 0.0)
     apart = np.sqrt((difference**2).sum(axis=2))
     tolerant = tolerant_difference(pair.seen, pair.expected, face)
-    if share is None:
-        # A first guess by the likelihood of the difference alone (papers/003, eq. 8-9).
-        share = 1.0 / (1.0 + np.exp(-(tolerant - 0.15) / 0.03))
-    odds = colour_odds(pair.seen, np.where(face, share, 0.0), face)
+    if hidden is None:
+        # A first guess by the likelihood of the difference alone (Li et al. 2023, eq. 8-9).
+        hidden = 1.0 / (1.0 + np.exp(-(tolerant - 0.15) / 0.03))
+    odds = colour_odds(pair.seen, np.where(face, hidden, 0.0), face)
     grey = pair.seen.mean(axis=2)
     texture = np.sqrt(np.maximum(_around(grey**2, face, 5) - _around(grey, face, 5) ** 2, 0.0))
     expected_grey = pair.expected.mean(axis=2)
@@ -94,9 +94,9 @@ def features(pair: Comparison, share: Float[np.ndarray, "H W"] | None = None) ->
         apart, tolerant, odds, texture, detail, pair.facing, *np.moveaxis(pair.place, 2, 0),
         np.abs(pair.place[..., 0]),
     ]  # fmt: skip
-    told = [*np.moveaxis(difference, 2, 0), apart, tolerant, odds, texture, share, *np.moveaxis(pair.seen, 2, 0)]
+    told = [*np.moveaxis(difference, 2, 0), apart, tolerant, odds, texture, hidden, *np.moveaxis(pair.seen, 2, 0)]
     context = [_around(plane, face, size) for size in _CONTEXTS for plane in told]
-    whole = [np.full(face.shape, plane[face].mean() if face.any() else 0.0) for plane in (tolerant, odds, share, grey)]
+    whole = [np.full(face.shape, plane[face].mean() if face.any() else 0.0) for plane in (tolerant, odds, hidden, grey)]
     return np.stack([plane[face] for plane in (*local, *context, *whole)], axis=1).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""What hides the face, found in the photo itself: fit and segmentation take turns (papers/003)."""
+"""What hides the face, found in the photo itself: fit and segmentation take turns (Li et al. 2023)."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from PIL import Image
 
-from .._errors import InputError
+from .._arrays import on_device
 from ..fit import FitConfig, FitProblem
 from ..observe import Photo
 from ._compare import State, begin, compare, recolour
@@ -53,35 +53,35 @@ class Judgement(NamedTuple):
     hidden: Bool[np.ndarray, "S S"]
     """The hard mask."""
 
+    @property
+    def probability(self) -> Float[np.ndarray, "S S"]:
+        """How likely each pixel of the face is hidden."""
+        return 1.0 / (1.0 + np.exp(-self.odds))
+
 
 def find_occluder(photo: Photo, problem: FitProblem, config: FitConfig | None = None) -> FoundOccluder:
     """Pixels where something hides the face (`photo.hidden` is known beforehand and stays out of it).
 
     Raises `InputError` for a head without landmarks or albedo.
     """
-    if problem.landmarks is None or problem.pixels is None:
-        name = problem.head.name
-        raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
     config = FitConfig() if config is None else config
     state = begin(photo, problem, config)
-    share, answer = None, None
-    for name in ROUNDS:
-        if share is not None:
-            state = recolour(state, 1.0 - share, config.weights)
-        answer = judge(compare(state), share, load_segmenter(name))
-        share = 1.0 / (1.0 + np.exp(-answer.odds))
-    assert answer is not None and share is not None
-    return _in_photo(photo, state, answer, np.where(answer.pair.face, share, 0.0))
+    first, *others = ROUNDS
+    answer = judge(compare(state), None, load_segmenter(first))
+    for name in others:
+        state = recolour(state, 1.0 - answer.probability, config.weights)
+        answer = judge(compare(state), answer.probability, load_segmenter(name))
+    return _in_photo(photo, state, answer)
 
 
-def judge(pair: Comparison, share: Float[np.ndarray, "S S"] | None, segmenter: Segmenter) -> Judgement:
-    """Log odds of every pixel of a comparison, and the hard mask."""
-    rows = features(pair, share)
+def judge(pair: Comparison, hidden: Float[np.ndarray, "S S"] | None, segmenter: Segmenter) -> Judgement:
+    """Log odds of every pixel of a comparison, and the hard mask; `hidden` is how likely each was so far."""
+    rows = features(pair, hidden)
     # Padded to the whole grid, so that faces of every size run through one compiled program.
     padded = np.zeros((pair.face.size, rows.shape[1]), np.float32)
     padded[: len(rows)] = rows
     odds = np.zeros(pair.face.shape)
-    odds[pair.face] = np.asarray(_odds(segmenter, jnp.asarray(padded)), np.float64)[: len(rows)]
+    odds[pair.face] = np.asarray(_odds(segmenter, on_device(padded, jnp.float32)), np.float64)[: len(rows)]
     odds[pair.face] = without_background(odds[pair.face], pair.person[pair.face])
     return Judgement(pair, odds, smooth_cut(odds, pair.seen, pair.face, strength=_STRENGTH, contrast=_CONTRAST))
 
@@ -102,7 +102,7 @@ def _odds(segmenter: Segmenter, rows: Float[Array, "n F"]) -> Float[Array, " n"]
     return segmenter(rows)
 
 
-def _in_photo(photo: Photo, state: State, answer: Judgement, share: Float[np.ndarray, "S S"]) -> FoundOccluder:
+def _in_photo(photo: Photo, state: State, answer: Judgement) -> FoundOccluder:
     """The answer on the grid, carried to the photo's pixels."""
     height, width = photo.hidden.shape
     side = answer.hidden.shape[0]
@@ -118,10 +118,11 @@ def _in_photo(photo: Photo, state: State, answer: Judgement, share: Float[np.nda
         )
 
     face = carried(answer.pair.face.astype(np.float32)) >= 0.5
-    likelier = np.maximum(share, 1.0 - share)[answer.pair.face]
+    probability = np.where(answer.pair.face, answer.probability, 0.0)
+    likelier = np.maximum(probability, 1.0 - probability)[answer.pair.face]
     return FoundOccluder(
         hidden=face & (carried(answer.hidden) >= 0.5),
-        probability=np.clip(carried(share), 0.0, 1.0),
+        probability=np.clip(carried(probability), 0.0, 1.0),
         face=face,
         certainty=float(likelier.mean()) if likelier.size else 0.5,
     )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arrays import on_device
 from .._errors import InputError
 from ..files import one_line, read_safetensors
 
@@ -72,7 +73,7 @@ def load_segmenter(name: str, path: Path | None = None) -> Segmenter:
         raise InputError(f"{path} is missing or no such weights; reinstall the package.")
     try:
         own = {key: array for key, array in read_safetensors(path).arrays.items() if key.startswith(f"{name}/")}
-        table = {key.split("/")[1]: jnp.asarray(array) for key, array in own.items()}
+        table = {key.split("/")[1]: on_device(array, jnp.float32) for key, array in own.items()}
         layers = range(sum(part.startswith("weight") for part in table))
         return Segmenter(
             centre=table["centre"],

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
-from ..fit import Fit
+from ..fit import Fit, PhotoFit
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
 from ._colour import CLAY
 from ._render import Frame, View, render_over, render_views
@@ -31,20 +31,19 @@ def visibility_colours(visible: Bool[np.ndarray, " V"]) -> UInt8[np.ndarray, "V 
     return np.where(visible[:, None], CLAY[None], HIDDEN_TINT[None])
 
 
-def photo_panels(photo: Photo, fit: Fit, faces: Int[np.ndarray, "F 3"], side: int) -> list[Image.Image]:
+def photo_panels(photo: Photo, fit: PhotoFit, faces: Int[np.ndarray, "F 3"], side: int) -> list[Image.Image]:
     """The face in the photo with its mask and landmarks; the same with the fit drawn over it."""
     zoom, corner = _crop(photo, side)
     picture = np.asarray(_cut(photo.rgb, zoom, corner, side, Image.Resampling.LANCZOS, 255))
     hidden = np.asarray(_cut(photo.hidden.astype(np.uint8) * 255, zoom, corner, side, Image.Resampling.BILINEAR, 0))
-    share = 0.45 * (hidden / 255.0)[..., None]
-    tinted = ((1 - share) * picture + share * HIDDEN_TINT).round().astype(np.uint8)
+    weight = 0.45 * (hidden / 255.0)[..., None]
+    tinted = ((1 - weight) * picture + weight * HIDDEN_TINT).round().astype(np.uint8)
 
     def at(points_px: np.ndarray) -> np.ndarray:
         return (points_px - corner) * zoom
 
     sparse = list(IBUG68_FROM_MEDIAPIPE)
     detected, used = at(photo.landmarks_px[sparse]), photo.landmark_visible[sparse]
-    assert fit.camera is not None and fit.landmarks68_px is not None
     marked = mark_landmarks(Image.fromarray(tinted), detected, used, at(np.asarray(fit.landmarks68_px, np.float64)))
 
     posed = np.asarray(fit.to_world(fit.vertices_m), np.float64)
@@ -56,10 +55,10 @@ def photo_panels(photo: Photo, fit: Fit, faces: Int[np.ndarray, "F 3"], side: in
 
 
 def occluder_overlay(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
-    """The photo with what was found to hide the face tinted by its probability, and the mask outlined."""
-    assert photo.hidden_probability is not None, "the mask was found"
-    share = 0.6 * photo.hidden_probability[..., None]
-    tinted = (1 - share) * photo.rgb + share * HIDDEN_TINT
+    """The photo with what hides the face tinted, by its probability where it was found, and the mask outlined."""
+    probability = photo.hidden if photo.hidden_probability is None else photo.hidden_probability
+    weight = 0.6 * probability[..., None]
+    tinted = (1 - weight) * photo.rgb + weight * HIDDEN_TINT
     edge = photo.hidden ^ binary_erosion(photo.hidden, iterations=max(round(max(photo.hidden.shape) / 400), 1))
     return np.where(edge[..., None], FITTED, tinted.round()).astype(np.uint8)
 

@@ -16,11 +16,11 @@ import numpy as np
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
 from ..files import RECORD_NAME, whole_folder, write_json, write_npz
-from ..fit import Fit, FitConfig
+from ..fit import Fit, FitConfig, PhotoFit
 from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
-from ..observe import Observation, write_png
+from ..observe import MeshObservation, Observation, Photo, PhotoObservation, write_png
 from ..segment import UNSURE
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._glb import Skin, write_glb
@@ -195,27 +195,7 @@ def metrics_of(result: Completions, truth: np.ndarray | None = None) -> dict[str
 
 def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) -> list[str]:
     """What a user should know before trusting a result, one sentence each."""
-    notes = []
-    if seen.photo is not None and seen.photo.faces_found > 1:
-        notes.append(f"The picture shows {seen.photo.faces_found} faces; the largest was taken.")
-    if seen.photo is not None and seen.photo.certainty is not None and seen.photo.hidden_probability is not None:
-        share = np.sum(seen.photo.hidden) / max(int(np.sum(seen.photo.hidden_probability > 0)), 1)
-        if seen.photo.certainty < UNSURE:
-            notes.append(
-                f"What hides the face was found with little certainty ({100 * seen.photo.certainty:.0f} %); look at "
-                "occluder.png, and give --mask PNG if it is wrong."
-            )
-        if share > _MOSTLY_HIDDEN:
-            notes.append(f"Some {100 * share:.0f} % of the face seems hidden; the fit rests on little.")
-    if seen.photo is not None and seen.photo.landmark_certainty < _UNSURE_LANDMARKS:
-        notes.append(
-            f"The landmarks were found with little certainty ({100 * seen.photo.landmark_certainty:.0f} %), so even "
-            "the pose may be wrong: the face may be turned too far or hidden too much. Look at the contact sheet."
-        )
-    elif seen.photo is not None and (turned := _turned_deg(fit)) > _PROFILE_DEG:
-        notes.append(
-            f"The face is turned by some {turned:.0f} degrees or more; of its far side, landmarks are guesses."
-        )
+    notes = _photo_notes(seen.photo, fit) if isinstance(seen, PhotoObservation) else []
     visible = np.asarray(fit.visible)
     if not visible.any():
         notes.append("Nothing is visible: the completions are samples of the prior.")
@@ -229,6 +209,32 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
         for code in np.unique(codes[codes != 0]):
             count = int((codes == code).sum())
             notes.append(f"{count} of {len(codes)} completions: {SAMPLE_TEXT[int(code)]}.")
+    return notes
+
+
+def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
+    """What a photo makes doubtful."""
+    notes = []
+    if photo.faces_found > 1:
+        notes.append(f"The picture shows {photo.faces_found} faces; the largest was taken.")
+    if photo.certainty is not None and photo.hidden_probability is not None:
+        part = np.sum(photo.hidden) / max(int(np.sum(photo.hidden_probability > 0)), 1)
+        if photo.certainty < UNSURE:
+            notes.append(
+                f"What hides the face was found with little certainty ({100 * photo.certainty:.0f} %); look at "
+                "occluder.png, and give --mask PNG if it is wrong."
+            )
+        if part > _MOSTLY_HIDDEN:
+            notes.append(f"Some {100 * part:.0f} % of the face seems hidden; the fit rests on little.")
+    if photo.landmark_certainty < _UNSURE_LANDMARKS:
+        notes.append(
+            f"The landmarks were found with little certainty ({100 * photo.landmark_certainty:.0f} %), so even "
+            "the pose may be wrong: the face may be turned too far or hidden too much. Look at the contact sheet."
+        )
+    elif (turned := _turned_deg(fit)) > _PROFILE_DEG:
+        notes.append(
+            f"The face is turned by some {turned:.0f} degrees or more; of its far side, landmarks are guesses."
+        )
     return notes
 
 
@@ -257,12 +263,12 @@ def _turned_deg(fit: Fit) -> float:
 
 def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
     """The input as it was processed, so that the run can be repeated from the folder alone, and measured again."""
-    if seen.photo is not None:
+    if isinstance(seen, PhotoObservation):
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
         if seen.photo.hidden_probability is not None:
             write_png(folder / "occluder.png", occluder_overlay(seen.photo))
-    if seen.mesh is not None:
+    if isinstance(seen, MeshObservation):
         arrays = {
             "vertices": seen.mesh.vertices_m,
             "visible": seen.mesh.visible,
@@ -274,9 +280,9 @@ def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
 def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """What `run.json` holds of every run."""
     device = jax.devices()[0]
-    report = fit.report
+    report, is_photo = fit.report, isinstance(seen, PhotoObservation)
     table: dict[str, Any] = {
-        "input": {"name": seen.source, "sha256": seen.sha256, "kind": "mesh" if seen.photo is None else "photo"},
+        "input": {"name": seen.source, "sha256": seen.sha256, "kind": "photo" if is_photo else "mesh"},
         "head": {"name": run.head_name, "sha256": run.head_sha256 or None},
         "weights": {"sha256": None},
         "seed": run.seed,
@@ -284,9 +290,9 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         "versions": versions(),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "fit": {
-            "landmarks_px": report.landmark_rms_px if seen.photo is not None else None,
-            "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if seen.photo is not None else None,
-            "visible_mm": report.visible_rms_mm if seen.mesh is not None else None,
+            "landmarks_px": report.landmark_rms_px if is_photo else None,
+            "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if is_photo else None,
+            "visible_mm": None if is_photo else report.visible_rms_mm,
             "residual_mm": report.residual_rms_mm,
             "residual_percent": 100 * report.residual_share,
             "steps": int(report.steps),
@@ -295,10 +301,10 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         "visible_vertices": int(np.asarray(fit.visible).sum()),
         "pose": {"rotation_world_head": fit.turn, "translation_m": fit.shift_m},
     }
-    if fit.camera is not None:
+    if isinstance(fit, PhotoFit):
         camera = {"scale_px_per_m": fit.camera.scale_px_per_m, "centre_px": fit.camera.centre_px}
         table["camera"] = {"model": "weak perspective", **camera}
-    if seen.photo is not None:
+    if isinstance(seen, PhotoObservation):
         table["faces_found"] = seen.photo.faces_found
         table["occluder"] = {
             "found": seen.photo.certainty is not None,

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..diversify import Completions
-from ..fit import Fit
-from ..observe import Observation
+from ..fit import Fit, PhotoFit
+from ..observe import Observation, PhotoObservation
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._panels import draw_mark, head_frame, mesh_panels, photo_panels, visibility_colours
 from ._render import View, frame_of, render_views
@@ -51,7 +51,7 @@ def contact_sheet(
 
 def _titles(seen: Observation, fit: Fit, completions: Completions | None) -> Image.Image:
     report = fit.report
-    if seen.photo is not None:
+    if isinstance(seen, PhotoObservation):
         count = int(seen.photo.landmark_visible.sum())
         measure = (
             f"visible landmarks of the fit: {float(report.landmark_rms_px):.2f} px RMS, "
@@ -77,7 +77,7 @@ def _upper_row(seen: Observation, fit: Fit, faces: np.ndarray) -> Image.Image:
     views = [View(fitted, yaw, tinted) for yaw in (0.0, _SIDE_YAW)]
     pictures = [Image.fromarray(p) for p in render_views(views, faces, height=_PANEL, width=_PANEL_HEAD, frame=frame)]
     captions = ["fit, front (blue: hidden)", "fit, side"]
-    if seen.photo is not None:
+    if isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit):
         pictures = photo_panels(seen.photo, fit, faces, _PANEL) + pictures
         captions = ["", "fit in the picture", *captions]
     else:
@@ -92,7 +92,7 @@ def _upper_row(seen: Observation, fit: Fit, faces: np.ndarray) -> Image.Image:
         row.paste(picture, (x, 0))
         draw.text((x, _PANEL + 6), caption, fill=GREY, font=font(15))
         x += picture.width + space
-    if seen.photo is not None:
+    if isinstance(fit, PhotoFit):
         _legend(draw, [("dot", "detected"), ("ring", "under the mask"), ("cross", "fit")])
     return row
 

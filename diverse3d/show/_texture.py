@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import SuperLU, splu
 
 from .._errors import InputError
-from ..fit import Appearance, Fit
+from ..fit import Appearance, Fit, PhotoFit
 from ..head import HeadModel
 from ..observe import Photo
 from ..surface import harmonics, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
@@ -135,7 +135,7 @@ def look(
 
     Pixels under the mask are never read. Raises `InputError` for the fit of a mesh, which has no camera.
     """
-    if fit.camera is None:
+    if not isinstance(fit, PhotoFit):
         raise InputError("A texture needs a photo; this head was fitted to a mesh.")
     posed = fit.to_world(fit.vertices_m)
     pixels = atlas.at(np.asarray(fit.camera.project(posed), np.float64))

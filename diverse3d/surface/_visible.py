@@ -1,9 +1,10 @@
 """The one definition of a visible vertex."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._arrays import on_device
 from ._normals import vertex_normals
 from ._raster import rasterise
 
@@ -24,17 +25,20 @@ def facing_camera(
     low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
     scale = (VISIBILITY_SIZE_PX - 4) / (high - low).max()
     points = np.stack([vertices[:, 0] - low[0], high[1] - vertices[:, 1]], 1) * scale + 2.0
-    dtype = vertices_m.dtype
-    fragments = rasterise(
-        jnp.asarray(points, dtype),
-        jnp.asarray(vertices[:, 2], dtype),
-        faces,
-        height=VISIBILITY_SIZE_PX,
-        width=VISIBILITY_SIZE_PX,
+    nearness, normals = map(
+        np.asarray, _picture(on_device(points, vertices.dtype), on_device(vertices, vertices.dtype), faces)
     )
     column, row = np.floor(points).astype(int).T
-    buffer = np.asarray(fragments.nearness)[row, column]
-    normals = np.asarray(vertex_normals(vertices_m, faces))
+    buffer = nearness[row, column]
     # Across one pixel a slanted surface itself changes depth; allow for that slope, up to a steep limit.
     slope = np.sqrt(np.clip(1 - normals[:, 2] ** 2, 0, 1)) / np.clip(normals[:, 2], 0.1, 1)
     return (normals[:, 2] > 0) & (buffer <= vertices[:, 2] + tolerance_m + slope / scale)
+
+
+@jax.jit
+def _picture(
+    points_px: Float[Array, "V 2"], vertices_m: Float[Array, "V 3"], faces: Int[Array, "F 3"]
+) -> tuple[Float[Array, "S S"], Float[Array, "V 3"]]:
+    """Nearness at every pixel of the buffer, and the vertices' normals."""
+    fragments = rasterise(points_px, vertices_m[:, 2], faces, height=VISIBILITY_SIZE_PX, width=VISIBILITY_SIZE_PX)
+    return fragments.nearness, vertex_normals(vertices_m, faces)

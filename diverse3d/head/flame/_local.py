@@ -71,7 +71,7 @@ def _laid_on(mesh: np.ndarray, template: np.ndarray, index: slice | np.ndarray) 
 def local_arrays(residual: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Head-file arrays of the regions' local models; `residual` [N, V, 3] is used up.
 
-    The neck and the boundary have none, as in papers/004.
+    The neck and the boundary have none, as in Dey and Boddeti 2022.
     """
     names = [name for name in LOCAL_ORDER if name in regions]
     arrays: dict[str, np.ndarray] = {}

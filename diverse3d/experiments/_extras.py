@@ -65,7 +65,8 @@ def spreads(head: HeadModel) -> More:
 
 
 def paths(weights: Callable[[str], Path | None]) -> More:
-    """What the visible part does on the way between the two completions farthest apart (papers/004 §1.6), in mm.
+    """What the visible part does on the way between the two completions farthest apart, in mm (Dey and Boddeti 2022,
+    supplement §1.6).
 
     `deviation/FRAME` is its RMS distance from what it is held to and `drift/FRAME` what of that its ends don't have;
     `plain_…` the same along the latents' straight line; `largest_step` and `plain_largest_step` the largest step over

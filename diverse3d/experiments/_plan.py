@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..diversify import METHODS, Learned
 from ..head import HeadModel
 from ..observe import SETTINGS, STANDARD_REGIONS
-from ._cells import Bench, Knobs, More, Record, Run
+from ._cells import Bench, Knobs, More, Record, Trial
+from ._findings import OVERALL
 from ._records import RecordStore
 from ._subjects import Subject
 
@@ -36,10 +37,15 @@ class Plan:
     seed: int = 0
     """Seed of all occluders and samples."""
 
-    def runs(self) -> list[Run]:
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Occluders that figures are given for: each, and where there are several, all of them together at the end."""
+        return (*self.occluders, OVERALL) if len(self.occluders) > 1 else self.occluders
+
+    def runs(self) -> list[Trial]:
         """Every run of a cell."""
         return [
-            Run(method, seed, knobs)
+            Trial(method, seed, knobs)
             for method in self.methods
             for knobs in self.knobs.get(method, ((),))
             for seed in range(1 if METHODS[method].single else self.seeds)
