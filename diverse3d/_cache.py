@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 _MOST_BYTES = 1 << 30
-"""What compiled code may take: some ten times what one run compiles."""
+"""What compiled code may take; one run compiles some megabytes."""
 
 
 def cache_folder() -> Path | None:
@@ -42,7 +42,7 @@ def use_compilation_cache() -> None:
         return
     _forget_oldest(folder, _MOST_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    # A program is kept however small: to read it takes a tenth of what compiling it takes.
+    # Programs are kept however small: a run has hundreds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

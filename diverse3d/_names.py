@@ -3,5 +3,8 @@
 REGIONS = ("glasses", "face-mask", "left-cheek", "mouth", "right-cheek", "centre", "eyes", "random")
 """What can be hidden of a face."""
 
+STANDARD_REGIONS = ("glasses", "face-mask", "random")
+"""Those that figures are measured behind, where none are named."""
+
 NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
 """Noise settings, with the isotropic noise assumed for a head that none was learnt for, in mm a coordinate."""

@@ -172,6 +172,7 @@ def test_a_run_says_its_stages_and_learns_from_those_that_end_well(remember, cap
             if fails:
                 raise KeyboardInterrupt
             reporter("fit")
+            reporter("fit")  # in two parts
         return capsys.readouterr().err.splitlines()
 
     assert run(fails=True) == ["reading the head"]

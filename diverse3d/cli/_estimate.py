@@ -12,16 +12,16 @@ from .._cache import cache_folder
 from .._errors import InputError
 
 TYPICAL_SECONDS = {
-    "head": (1.0, 0.5),
-    "observe": (1.5, 1.0),
-    "prepare": (3.0, 1.5),
-    "fit": (14.0, 6.0),
-    "complete": (6.0, 3.0),
+    "head": (0.7, 0.5),
+    "observe": (0.3, 0.2),
+    "prepare": (2.5, 1.0),
+    "fit": (27.0, 8.0),
+    "complete": (9.0, 4.0),
     "interpolate": (8.0, 4.0),
     "render": (8.0, 4.0),
     "read": (1.0, 1.0),
     "measure": (8.0, 4.0),
-    "draw": (12.0, 8.0),
+    "draw": (7.0, 5.0),
     "write": (2.0, 2.0),
 }
 """What each stage takes on two cores of a small machine when nothing is compiled yet, and when all is."""
@@ -57,16 +57,17 @@ class Estimate:
         """Expected seconds of the stages that have ended."""
         return math.fsum(self._expected.get(name, 0.0) for name in self.taken)
 
-    def start(self, name: str | None) -> None:
-        """The stage before ends and another one starts; None: nothing more does."""
+    def start(self, name: str | None) -> bool:
+        """The stage before ends and another one starts (None: nothing more does); False if it is the same one still."""
         if name == self._now:
-            return
+            return False
         now = self._clock()
         if self._now is not None:
             self.taken[self._now] = self.taken.get(self._now, 0.0) + now - self._since
         self._now, self._since = name, now
         if name in self._left:
             self._left = self._left[self._left.index(name) + 1 :]
+        return True
 
     def left(self) -> float | None:
         """Seconds to go, or None where that can't be told yet."""

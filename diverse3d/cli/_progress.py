@@ -45,7 +45,8 @@ class Reporter:
 
     def __call__(self, name: str) -> None:
         """A stage starts."""
-        self._estimate.start(name)
+        if not self._estimate.start(name):
+            return
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=_LABELS[name], completed=self._estimate.done)
         elif not self._quiet:

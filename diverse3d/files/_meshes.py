@@ -54,12 +54,10 @@ def read_registered(folder: Path, n_vertices: int, *, most: int | None = None) -
 
     A file holds one mesh (.ply, .obj, or .npy / .npz `vertices` [V,3]) or many (.npy / .npz [S,V,3]). In CoMA's layout,
     `subject/expression/frame.ply`, the first two folders name subject and expression; elsewhere each file is a subject
-    of its own. Raises `InputError` for a folder without meshes, another number of vertices, values that are not finite,
-    and files that are damaged or beyond the limits.
+    of its own. Raises `InputError` for a folder that isn't there or holds no mesh, another number of vertices, values
+    that are not finite, and files that are damaged or beyond the limits.
     """
     limits = Limits.from_environment()
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _REGISTERED_SUFFIXES and path.is_file())
     if not paths:
         raise InputError(f"{folder} holds no mesh ({', '.join(_REGISTERED_SUFFIXES)}); name a folder of such files.")

@@ -1,6 +1,7 @@
 """Photo or partial mesh → Observation."""
 
 from .._names import REGIONS as REGIONS
+from .._names import STANDARD_REGIONS as STANDARD_REGIONS
 from ..files import read_mask as read_mask
 from ..files import read_photo as read_photo
 from ..files import write_png as write_png
@@ -24,7 +25,6 @@ from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh
 from ._observation import Photo as Photo
 from ._observation import PhotoObservation as PhotoObservation
-from ._occluder import STANDARD_REGIONS as STANDARD_REGIONS
 from ._occluder import inside_outline as inside_outline
 from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder

@@ -258,6 +258,3 @@ _OUTLINES: dict[str, Callable[[_Face, np.random.Generator], Outline]] = dict(
     zip(REGIONS, (_glasses, _face_mask, _left_cheek, _mouth, _right_cheek, _centre, _eyes, _random), strict=True)
 )
 """Every region that an occluder can be put over, by name."""
-
-STANDARD_REGIONS = ("glasses", "face-mask", "random")
-"""Those that figures are measured behind, where none are named."""
