@@ -272,7 +272,7 @@ def selected(name: str, select: str | None) -> str:
     if select is None:
         return name
     for other, row in METHODS.items():
-        if row.sampler == method.sampler and row.choice == SELECTIONS.get(select):
+        if row.sampler == method.sampler and row.choice == SELECTIONS.get(select) and not method.single:
             return other
     raise InputError(f"The method '{name}' does not search a pool for '{select}'; use hybrid-dpp or posterior-dpp.")
 

@@ -260,6 +260,8 @@ def test_a_selection_is_chosen_by_wish():
     assert selected("map", None) == "map" and get_method(selected("posterior", "cover")).pool is not None
     with pytest.raises(InputError, match="does not search a pool"):
         selected("vae-dpp", "cover")
+    with pytest.raises(InputError, match="does not search a pool"):
+        selected("map", "cover")
 
 
 def test_the_command_s_defaults_are_the_configuration_s():

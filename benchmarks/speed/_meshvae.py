@@ -33,7 +33,7 @@ from meshvae import (
     train_step,
 )
 
-from ._timing import Contestants
+from ._timing import THREADS, Contestants
 from ._torch_meshvae import MatchedBlock, TorchTraining, TorchVAE, UsualBlock, our_moments
 
 FORMS: dict[str, type[UsualBlock] | type[MatchedBlock]] = {"usual": UsualBlock, "matched": MatchedBlock}
@@ -213,7 +213,5 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    from ._suite import THREADS
-
     torch.set_num_threads(THREADS)
     print(_peak_mib(sys.argv[1]))

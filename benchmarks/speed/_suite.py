@@ -10,9 +10,8 @@ from rich.console import Console
 from .._metric import Metric
 from .._options import Options
 from .._report import markdown
-from ._timing import Timing, interleave, speedup
+from ._timing import THREADS, Timing, interleave, speedup
 
-THREADS = 2
 TOLERANCE = {"": 1.0, "/cpu": 1.0, "/best": 0.6}
 """How much of a ratio may be lost before the gate speaks; all of it means that it is recorded and never judged. Only
 the ratio of the best times is steady: as soon as another program takes a core, PyTorch's threads wait for each other

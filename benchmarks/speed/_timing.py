@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+THREADS = 2
+"""Of PyTorch, as many as the small machines have cores."""
+
 Contestants = dict[str, Callable[[], object]]
 """What is timed, by name; each blocks until its work is done."""
 
