@@ -45,11 +45,13 @@ class Result(Completions):
         light: Literal["kept", "removed"] = "kept",
         stages: Stages | None = None,
         options: Mapping[str, Any] | None = None,
+        report: bool = True,
     ) -> Path:
         """Write everything into a folder, which appears whole or not at all, and return its path.
 
         Where a photo gives a texture, meshes carry it, with the photo's light `kept` on it or `removed`. `stages` is
-        told of each stage, `options` are further facts for the record. Raises `InputError` when the folder can't be
+        told of each stage, `options` are further facts for the record, `report` says whether `report.html` is written
+        too. Raises `InputError` when the folder can't be
         written or holds something (`force` replaces an older result).
         """
         stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
@@ -62,7 +64,9 @@ class Result(Completions):
             check_target(directory, force=force)
             with stages("draw"):
                 skins = textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
-        return show.save(self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins)
+        return show.save(
+            self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
+        )
 
 
 class Interpolation(HeadPath):

@@ -227,14 +227,14 @@ def blank_heads(monkeypatch):
     def blank(views, faces, *, height, width, frame):
         return np.full((len(views), height, width, 3), 255, np.uint8)
 
-    for room in ("_sheet", "_panels"):
+    for room in ("_drawing", "_panels"):
         monkeypatch.setattr(f"diverse3d.show.{room}.render_views", blank)
 
 
 def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_head, key, blank_heads):
     from diverse3d._api import complete, observe_mesh
     from diverse3d.diversify import DiversifyConfig
-    from diverse3d.show import contact_sheet
+    from diverse3d.show import contact_sheet, draw
 
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + 0.5))
     visible = truth[:, 1] > -0.02
@@ -258,10 +258,11 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
         result.save(tmp_path / "out")
     assert_textured(result, tmp_path / "textured")
     # A sheet shows 24 heads at most: five rows, as many as 24 need.
-    with_all = contact_sheet(seen, result.fit, np.asarray(result.faces), result)
-    alone = contact_sheet(seen, result.fit, np.asarray(result.faces))
-    assert with_all.width == alone.width == 1620
-    assert (with_all.height - alone.height) // 204 == 5
+    drawn = [draw(seen, result.fit, np.asarray(result.faces), *given) for given in ((result,), ())]
+    with_all = contact_sheet(seen, result.fit, drawn[0], result)
+    alone = contact_sheet(seen, result.fit, drawn[1])
+    assert with_all.width == alone.width == 1800
+    assert (with_all.height - alone.height) // 246 == 5
 
 
 def assert_textured(result, folder):

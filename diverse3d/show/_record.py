@@ -23,8 +23,10 @@ from ..metrics import UNITS, summary
 from ..observe import MeshObservation, Observation, Photo, PhotoObservation, write_png
 from ..segment import UNSURE
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
+from ._drawing import draw
 from ._glb import Skin, write_glb
 from ._panels import occluder_overlay, visibility_colours
+from ._report import REPORT_NAME, report_page
 from ._sheet import contact_sheet
 from ._stages import Stages
 from ._texture import Textures
@@ -102,18 +104,21 @@ def save(
     stages: Stages | None = None,
     options: Mapping[str, Any] | None = None,
     textures: Textures | None = None,
+    report: bool = True,
 ) -> Path:
     """Write completions, meshes, pictures, metrics and the record into a folder, which appears whole or not at all.
 
     `options` are further facts for the record's configuration. Meshes are coloured by how uncertain they are, or with
-    `textures` carry those, and how uncertain they are as a vertex attribute. Raises `InputError` when the folder can't
-    be written or holds something already (an older result is replaced with `force`).
+    `textures` carry those, and how uncertain they are as a vertex attribute. `report` says whether the page of the
+    result is written too. Raises `InputError` when the folder can't be written or holds something already (an older
+    result is replaced with `force`).
     """
     stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
     faces = np.asarray(result.faces)
     with whole_folder(directory, force=force) as folder:
         with stages("draw"):
-            sheet = contact_sheet(result.seen, result.fit, faces, result)
+            drawing = draw(result.seen, result.fit, faces, result, textures)
+            sheet = contact_sheet(result.seen, result.fit, drawing, result)
         with stages("write"):
             write_png(folder / "contact-sheet.png", np.asarray(sheet))
             write_npz(folder / "completions.npz", completion_arrays(result))
@@ -139,6 +144,11 @@ def save(
             "warnings": warnings_of(result.seen, result.fit, result),
             "seconds": stages.seconds,
         }
+        if report:
+            with stages("write"):
+                page = report_page(result, drawing, values, record, textures)
+                (folder / REPORT_NAME).write_text(page, encoding="utf-8", newline="")
+            record["seconds"] = stages.seconds
         write_json(folder / RECORD_NAME, record)
     return Path(directory)
 
@@ -164,7 +174,7 @@ def save_fit(
     parameters = fit.parameters(head)
     with whole_folder(directory, force=force) as folder:
         with stages("draw"):
-            sheet = contact_sheet(seen, fit, faces)
+            sheet = contact_sheet(seen, fit, draw(seen, fit, faces))
         with stages("write"):
             write_png(folder / "contact-sheet.png", np.asarray(sheet))
             arrays = {
