@@ -23,7 +23,16 @@ from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD
 
 PHOTO = EMBEDDED_HEAD.with_name("astronaut.png")
-FILES = ["completions.npz", "contact-sheet.png", "input.png", "mask.png", "meshes", "metrics.json", "report.html", "run.json"]
+FILES = [
+    "completions.npz",
+    "contact-sheet.png",
+    "input.png",
+    "mask.png",
+    "meshes",
+    "metrics.json",
+    "report.html",
+    "run.json",
+]
 
 
 @pytest.fixture(autouse=True)
