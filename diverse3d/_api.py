@@ -180,20 +180,23 @@ def observe_photo(
     occlude: str | None = None,
     key: PRNGKeyArray | None = None,
     head: HeadModel | FitProblem | None = None,
+    face: observe.Which | None = None,
 ) -> PhotoObservation:
     """Observation from a photo: its largest face, 468 landmarks, and what hides them.
 
     `mask` (a picture whose white hides, or bool [H,W]) says where something hides the face; `occlude` names a region of
     `REGIONS` to paint over (drawn by `key`), `auto` to find what hides the face in the photo itself, or `none`. Without
-    either, it is `auto`, unless `head` (None: the embedded one) has no albedo to tell by. Raises `InputError` for
-    unreadable pictures, no face, an unknown region, or `auto` with a mask or with a head that can't be told by.
+    either, it is `auto`, unless `head` (None: the embedded one) has no albedo to tell by. `face` is another face than
+    the largest: its number from left to right, from 1, or a point (x, y) in pixels that it is nearest to. Raises
+    `InputError` for unreadable pictures, no face or none of that number, an unknown region, or `auto` with a mask or
+    with a head that can't be told by.
     """
     wish = occlude or ("auto" if mask is None else "none")
     if wish != "auto":
-        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key)
+        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key, face=face)
     if mask is not None:
         raise InputError("A mask was given, and finding one was asked for too; choose either.")
-    seen = observe.observe_photo(photo)
+    seen = observe.observe_photo(photo, face=face)
     problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
     if occlude is None and (problem.landmarks is None or problem.pixels is None):
         return seen

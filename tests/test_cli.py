@@ -24,15 +24,8 @@ from diverse3d.head._file import EMBEDDED_HEAD
 
 PHOTO = EMBEDDED_HEAD.with_name("astronaut.png")
 FILES = [
-    "completions.npz",
-    "contact-sheet.png",
-    "input.png",
-    "mask.png",
-    "meshes",
-    "metrics.json",
-    "report.html",
-    "run.json",
-]
+    "camera.json", "completions.npz", "contact-sheet.png", "input.png", "mask.png", "meshes", "metrics.json", "report.html", "run.json",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

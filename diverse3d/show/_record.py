@@ -22,10 +22,11 @@ from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import MeshObservation, Observation, Photo, PhotoObservation, write_png
 from ..segment import UNSURE
+from ._camera import CAMERA_NAME, gltf_camera, opencv_camera
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._drawing import draw
 from ._glb import Skin, write_glb
-from ._panels import occluder_overlay, visibility_colours
+from ._panels import numbered_faces, occluder_overlay, visibility_colours
 from ._report import REPORT_NAME, report_page
 from ._sheet import contact_sheet
 from ._stages import Stages
@@ -123,6 +124,7 @@ def save(
             write_png(folder / "contact-sheet.png", np.asarray(sheet))
             write_npz(folder / "completions.npz", completion_arrays(result))
             colours = uncertainty_colours(result.uncertainty)
+            camera = _camera(result.seen, result.fit)
             (folder / "meshes").mkdir()
             heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
             pictures = [None] * len(heads) if textures is None else [textures.fit, *textures.heads]
@@ -130,8 +132,9 @@ def save(
                 skin = None
                 if textures is not None and picture is not None:
                     skin = Skin(textures.uv, picture, result.uncertainty)
-                write_glb(folder / "meshes" / f"{name}.glb", np.asarray(vertices), faces, colours, skin=skin)
-            _write_input(folder, result.seen, result.held)
+                at = folder / "meshes" / f"{name}.glb"
+                write_glb(at, np.asarray(vertices), faces, colours, skin=skin, camera=camera)
+            _write_input(folder, result.seen, result.fit, result.held)
             values = metrics_of(result)
             write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
         record = _record(result.seen, result.fit, run, options)
@@ -188,8 +191,8 @@ def save_fit(
             write_npz(folder / "fit.npz", arrays)
             if is_flame(head):
                 write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
-            write_glb(folder / "fit.glb", world, faces, visibility_colours(visible))
-            _write_input(folder, seen, fit.to_world(fit.held_m))
+            write_glb(folder / "fit.glb", world, faces, visibility_colours(visible), camera=_camera(seen, fit))
+            _write_input(folder, seen, fit, fit.to_world(fit.held_m))
         record = _record(seen, fit, run, options)
         record["pose"]["joints_rad"] = parameters.pose
         record |= {"warnings": warnings_of(seen, fit), "seconds": stages.seconds}
@@ -226,7 +229,11 @@ def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
     """What a photo makes doubtful."""
     notes = []
     if photo.faces_found > 1:
-        notes.append(f"The picture shows {photo.faces_found} faces; the largest was taken.")
+        taken = "asked for" if photo.face_chosen else "the largest"
+        notes.append(
+            f"The picture shows {photo.faces_found} faces; number {photo.face} from the left was taken, {taken}. "
+            "faces.png shows which is which, and --face N takes another."
+        )
     if photo.certainty is not None and photo.hidden_probability is not None:
         part = np.sum(photo.hidden) / max(int(np.sum(photo.hidden_probability > 0)), 1)
         if photo.certainty < UNSURE:
@@ -271,11 +278,20 @@ def _turned_deg(fit: Fit) -> float:
     return float(np.degrees(np.arctan2(abs(forward[0]), forward[2])))
 
 
-def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
+def _camera(seen: Observation, fit: Fit) -> dict[str, Any] | None:
+    """What a photo was taken by, for its meshes' files."""
+    return gltf_camera(fit, seen.photo) if isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit) else None
+
+
+def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> None:
     """The input as it was processed, so that the run can be repeated from the folder alone, and measured again."""
     if isinstance(seen, PhotoObservation):
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
+        if isinstance(fit, PhotoFit):
+            write_json(folder / CAMERA_NAME, opencv_camera(fit, seen.photo))
+        if seen.photo.faces_found > 1:
+            write_png(folder / "faces.png", numbered_faces(seen.photo))
         if seen.photo.hidden_probability is not None:
             write_png(folder / "occluder.png", occluder_overlay(seen.photo))
     if isinstance(seen, MeshObservation):
@@ -316,6 +332,7 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         table["camera"] = {"model": "weak perspective", **camera}
     if isinstance(seen, PhotoObservation):
         table["faces_found"] = seen.photo.faces_found
+        table["face"] = {"number": seen.photo.face, "chosen": seen.photo.face_chosen}
         table["occluder"] = {
             "found": seen.photo.certainty is not None,
             "certainty": seen.photo.certainty,
