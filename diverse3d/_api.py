@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
+from PIL import Image
 
 from . import diversify, observe, show
 from ._errors import InputError
@@ -19,7 +20,7 @@ from .fit import fit as fit_observation
 from .head import HeadModel, load_head
 from .observe import MeshObservation, Observation, PhotoObservation
 from .segment import find_occluder
-from .show import Run, Stages, check_target, textures
+from .show import Run, Stages, Textures, check_target, textures
 
 
 class Result(Completions):
@@ -55,18 +56,29 @@ class Result(Completions):
         written or holds something (`force` replaces an older result).
         """
         stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
-        skins = None
-        if (
-            isinstance(self.seen, PhotoObservation)
-            and isinstance(self.fit, PhotoFit)
-            and self.fit.appearance is not None
-        ):
-            check_target(directory, force=force)
-            with stages("draw"):
-                skins = textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
+        check_target(directory, force=force)
+        with stages("draw"):
+            skins = self._skins(light)
         return show.save(
             self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
         )
+
+    def plot(self) -> Image.Image:
+        """The contact sheet: what was given, the fit, the spread in millimetres, and the heads; takes some seconds."""
+        drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self._skins("kept"))
+        return show.contact_sheet(self.seen, self.fit, drawing, self)
+
+    def _repr_html_(self) -> str:
+        """The contact sheet, for notebooks."""
+        return show.picture_html(self.plot(), f"{len(self.vertices)} completions of {self.seen.source}")
+
+    def _skins(self, light: Literal["kept", "removed"]) -> Textures | None:
+        """Textures of the fit and the heads, where a photo gives them."""
+        if not (isinstance(self.seen, PhotoObservation) and isinstance(self.fit, PhotoFit)):
+            return None
+        if self.fit.appearance is None:
+            return None
+        return textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
 
 
 class Interpolation(HeadPath):

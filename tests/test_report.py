@@ -151,6 +151,14 @@ def test_words():
     np.testing.assert_allclose(distances_mm(heads), [2.0, 1.5, 2.5])
 
 
+def test_a_notebook_shows_the_sheet(made):
+    text = made.result._repr_html_()
+    assert text.startswith('<img alt="26 completions of &lt;img src=x') and HOSTILE not in text
+    content = base64.b64decode(re.search('base64,([^"]*)', text)[1])
+    with Image.open(io.BytesIO(content)) as shown:
+        assert shown.size == made.result.plot().size
+
+
 # In a browser.
 
 

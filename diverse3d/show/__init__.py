@@ -25,6 +25,7 @@ from ._render import frame_of as frame_of
 from ._render import render_head as render_head
 from ._render import render_views as render_views
 from ._report import REPORT_NAME as REPORT_NAME
+from ._report import picture_html as picture_html
 from ._report import report_page as report_page
 from ._sheet import contact_sheet as contact_sheet
 from ._sheet import font as font

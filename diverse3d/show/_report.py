@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import numpy as np
 from jaxtyping import Int, UInt8
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from ..diversify import Completions
@@ -98,6 +98,12 @@ def report_page(
         three=three,
         hashes=hashes,
     )
+
+
+def picture_html(picture: Image.Image, words: str) -> str:
+    """A picture as an HTML element that holds it, as wide as there is room; `words` say what it shows."""
+    source = _jpeg(np.asarray(picture))
+    return f'<img alt="{escape(words)}" src="{source}" style="max-width: 100%">'
 
 
 def _data(completions: Completions, shown: Int[np.ndarray, " n"], textures: Textures | None) -> dict[str, Any]:
