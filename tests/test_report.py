@@ -23,6 +23,7 @@ from diverse3d.show._panels import head_frame
 from diverse3d.show._report import LARGEST_REPORT
 from diverse3d.show._texture import Textures
 from diverse3d.show._words import distances_mm, metrics_in_words, verdict
+from diverse3d.surface import linear_from_srgb
 
 HOSTILE = '<img src=x onerror=alert(1)>"&.ply'
 COUNT = 26
@@ -157,6 +158,22 @@ def test_a_notebook_shows_the_sheet(made):
     content = base64.b64decode(re.search('base64,([^"]*)', text)[1])
     with Image.open(io.BytesIO(content)) as shown:
         assert shown.size == made.result.plot().size
+
+
+def luminance(colour: str) -> float:
+    return float(linear_from_srgb(np.frombuffer(bytes.fromhex(colour), np.uint8)) @ [0.2126, 0.7152, 0.0722])
+
+
+def test_text_stands_out_in_light_and_dark(made):
+    """The contrast that WCAG's level AA wants of text, of every pair of colours that the page sets text in."""
+    schemes = re.findall(r":root { color-scheme: (light|dark);(.*?)}", made.text, re.DOTALL)
+    assert [name for name, _ in schemes] == ["light", "dark"]
+    for _, rules in schemes:
+        colours = dict(re.findall(r"--([\w-]+): #(\w{6})", rules))
+        pairs = [(text, ground) for text in ("ink", "soft", "clay") for ground in ("paper", "card")]
+        for text, ground in [*pairs, ("warm-ink", "warm"), ("paper", "ink"), ("paper", "clay")]:
+            low, high = sorted(luminance(colours[name]) for name in (text, ground))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
 
 
 # In a browser.

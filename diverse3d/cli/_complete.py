@@ -46,4 +46,5 @@ class Complete(DiversifyOptions, FitOptions):
                 report=not self.no_report,
             )  # fmt: skip
         made = f"{len(result.vertices)} completions by {name}"
-        return self.finish(made, show.warnings_of(seen, result.fit, result), stages.seconds)
+        look = "contact-sheet.png" if self.no_report else show.REPORT_NAME
+        return self.finish(made, show.warnings_of(seen, result.fit, result), stages.seconds, look=look)

@@ -178,14 +178,16 @@ class FitOptions(Common):
             "mask": None if self.mask is None else self.mask.name,
         }
 
-    def finish(self, made: str, notes: list[str], seconds: Mapping[str, float]) -> int:
-        """Say what was written and what to know about it, and return the exit code."""
+    def finish(
+        self, made: str, notes: list[str], seconds: Mapping[str, float], *, look: str = "contact-sheet.png"
+    ) -> int:
+        """Say what was written, what to know about it and which file to `look` at, and return the exit code."""
         if not self.quiet:
             for note in notes:
                 print(note, file=sys.stderr)
             print(
                 f"{made} in {self.out} ({sum(seconds.values()):.0f} s, of which {seconds['compile']:.0f} s compiling); "
-                f"look at {self.out / 'contact-sheet.png'}"
+                f"look at {self.out / look}"
             )
         return 0
 
