@@ -140,11 +140,12 @@ def test_the_record_is_in_the_page(made):
 
 def test_words():
     values = {"asd_v": 0.0, "asd_o": 2.26, "ratio": float("nan"), "visible_error": 0.016}
-    assert verdict(values).startswith(
+    assert verdict(values, 9).startswith(
         "Where the input shows the face, the heads lie 0.016\N{NO-BREAK SPACE}mm from it."
     )
-    assert "noise alone" in verdict(values | {"asd_o": float("nan")})
-    assert "Nothing of the face is visible" in verdict(values | {"visible_error": float("nan")})
+    assert "noise alone" in verdict(values | {"asd_o": float("nan")}, 9)
+    assert "Nothing of the face is visible" in verdict(values | {"visible_error": float("nan")}, 9)
+    assert "One head says nothing" in verdict(values, 1)
     rows = {row.title: row for row in metrics_in_words(values)}
     assert (rows["ASD-O (hidden)"].value, rows["ASD-O (hidden)"].better) == ("2.26", "high is good")
     assert rows["ASD-O / ASD-V"].value == "–" and all(row.meaning for row in rows.values())

@@ -73,7 +73,7 @@ def report_page(
     ticks = [f"{level:g}" for level in levels[::4]]
     return _page().render(
         title=f"{'One plausible head' if count == 1 else f'{count} plausible heads'} for {source}",
-        verdict=verdict(values),
+        verdict=verdict(values, count),
         all_well=all_well(completions),
         warnings=record["warnings"],
         panels=[

@@ -47,12 +47,15 @@ def metrics_in_words(values: Mapping[str, float]) -> list[Metric]:
     return rows
 
 
-def verdict(values: Mapping[str, float]) -> str:
-    """A result in a sentence or two."""
+def verdict(values: Mapping[str, float], count: int) -> str:
+    """A result of `count` heads in a sentence or two."""
     off, apart = (f"{values[name]:.2g}\N{NO-BREAK SPACE}mm" for name in ("visible_error", "asd_o"))
     if not math.isfinite(values["visible_error"]):
-        return f"Nothing of the face is visible; each head lies {apart} from its nearest other one."
-    held = f"Where the input shows the face, the heads lie {off} from it."
+        rest = f"; each head lies {apart} from its nearest other one." if count > 1 else "."
+        return f"Nothing of the face is visible{rest}"
+    held = f"Where the input shows the face, {'the heads lie' if count > 1 else 'the head lies'} {off} from it."
+    if count == 1:
+        return f"{held} One head says nothing of how others may differ."
     if not math.isfinite(values["asd_o"]):
         return f"{held} Nothing is hidden, so they differ by noise alone."
     return f"{held} Where it is hidden they differ: each lies {apart} from its nearest other one."
