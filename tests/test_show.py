@@ -14,7 +14,7 @@ from diverse3d._errors import InputError
 from diverse3d.files import check_target, npz_bytes, whole_folder, write_json
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
 from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
-from diverse3d.show._render import Frame, View, frame_of, render_views
+from diverse3d.show._render import Frame, View, frame_of, paint, render_views
 
 
 @pytest.fixture
@@ -124,6 +124,29 @@ def test_open_surfaces_are_dark_inside(ball):
     open_ball = faces[vertices[faces].mean(1)[:, 2] < 0]  # the half behind, seen from within
     picture = render_head(vertices, open_ball, height=32, width=32, frame=Frame((0.0, 0.0, 0.0), 0.3))
     assert 0 < picture[16, 16].mean() < 120
+
+
+def test_a_texture_lies_where_its_places_say_in_its_own_colours(ball):
+    vertices, faces = ball
+    texture = np.zeros((64, 64, 3), np.uint8)
+    texture[:32], texture[32:] = (230, 120, 40), (40, 120, 230)  # the uppermost row first
+    uv = np.stack([vertices[:, 0], vertices[:, 1]], axis=1) / 0.2 + 0.5
+    frame = frame_of(vertices, aspect=1.0)
+    worn = View(vertices, 0.0, None, paint(uv, texture))
+    (picture,) = render_views([worn], faces, height=64, width=64, frame=frame)
+    np.testing.assert_allclose(picture[24, 32], texture[0, 0], atol=16)
+    np.testing.assert_allclose(picture[40, 32], texture[-1, 0], atol=16)
+    assert (picture[0] == 255).all(), "and the rest stays white"
+    # It is lit, so that its forms show: the lamp hangs above.
+    assert picture[10, 32].astype(int).sum() > picture[27, 32].astype(int).sum()
+
+
+def test_a_frame_for_some_sides_is_the_closer_one(ball):
+    vertices, _ = ball
+    deep = vertices * [1.0, 1.0, 3.0]
+    sides = [frame_of(deep, aspect=1.0, yaws=yaws).height_m for yaws in (None, (0.0, 90.0), (0.0, 20.0), (0.0,))]
+    assert sides[0] == pytest.approx(sides[1], rel=0.02) and sides[1] > sides[2] > sides[3]
+    assert sides[3] == pytest.approx(1.06 * 0.2, rel=0.01)
 
 
 def test_npz_bytes_depend_on_content_alone(monkeypatch):
