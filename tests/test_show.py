@@ -14,7 +14,8 @@ from diverse3d._errors import InputError
 from diverse3d.files import check_target, npz_bytes, whole_folder, write_json
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
 from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
-from diverse3d.show._render import Frame, View, frame_of, paint, render_views
+from diverse3d.show._render import Frame, View, _nearest, frame_of, paint, render_views
+from diverse3d.surface import zbuffer
 
 
 @pytest.fixture
@@ -141,6 +142,26 @@ def test_a_texture_lies_where_its_places_say_in_its_own_colours(ball):
     assert picture[10, 32].astype(int).sum() > picture[27, 32].astype(int).sum()
 
 
+@pytest.mark.parametrize("yaw", [0.0, 70.0, 120.0, 180.0])
+def test_what_faces_away_is_drawn_where_it_is_seen(ball, yaw):
+    """An open shell with a ball inside: what is left out, as hidden, is hidden."""
+    vertices, faces = ball
+    shell = faces[vertices[faces].mean(1)[:, 2] < 0.05]
+    points = np.concatenate([vertices, 0.5 * vertices])
+    both = np.concatenate([shell, faces + len(vertices)])
+    turn = np.radians(yaw)
+    x, y, z = points.T
+    seen = np.stack([np.cos(turn) * x + np.sin(turn) * z, -y, np.cos(turn) * z - np.sin(turn) * x], axis=1)
+    placed = (400 * seen + [50, 50, 0]).astype(np.float32)
+    (ux, uy), (vx, vy) = ((placed[both[:, k], :2] - placed[both[:, 0], :2]).T for k in (1, 2))
+    quick = _nearest(placed, both, ux * vy < uy * vx, 100, 100)
+    whole = zbuffer(placed[:, :2], placed[:, 2], both, height=100, width=100)
+    assert (quick.nearness != whole.nearness).sum() <= 5, "but for a pixel or two of triangles seen edge-on"
+    assert (quick.face != whole.face).sum() <= 15, "and what is equally near"
+    if yaw < 90.0:
+        assert (ux * vy > uy * vx)[quick.face[quick.face >= 0]].any(), "the shell's inside is seen"
+
+
 def test_a_frame_for_some_sides_is_the_closer_one(ball):
     vertices, _ = ball
     deep = vertices * [1.0, 1.0, 3.0]
@@ -247,7 +268,7 @@ def test_stages_sum_to_the_whole_and_set_compilation_apart():
 def blank_heads(monkeypatch):
     """Sheets without heads: drawing them is tested elsewhere and takes its time."""
 
-    def blank(views, faces, *, height, width, frame):
+    def blank(views, faces, *, height, width, frame, times=2):
         return np.full((len(views), height, width, 3), 255, np.uint8)
 
     for room in ("_drawing", "_panels"):

@@ -22,6 +22,7 @@ PANEL = 390
 
 HEAD_WIDTH, HEAD_HEIGHT = 168, 246
 _PANEL_HEAD = 286
+_FINER = (3, 2)  # how much finer heads are drawn than shown: there are many
 _SIDE_YAW, THREE_QUARTER_YAW, _PORTRAIT_YAW = -90.0, -50.0, -35.0
 
 
@@ -100,5 +101,7 @@ def _portraits(
     if textures is not None:
         worn = [paint(textures.uv, textures.heads[index]) for index in shown]
     views = [View(head, yaw, None, skin) for head, skin in zip(heads, worn, strict=True) for yaw in yaws]
-    drawn = render_views(views, faces, height=HEAD_HEIGHT, width=HEAD_WIDTH, frame=frame)
-    return drawn.reshape(-1, 2, *drawn.shape[1:])
+    height, width = (side * _FINER[0] // _FINER[1] for side in (HEAD_HEIGHT, HEAD_WIDTH))
+    drawn = render_views(views, faces, height=height, width=width, frame=frame, times=1)
+    small = [Image.fromarray(one).resize((HEAD_WIDTH, HEAD_HEIGHT), Image.Resampling.LANCZOS) for one in drawn]
+    return np.stack([np.asarray(one) for one in small]).reshape(-1, 2, HEAD_HEIGHT, HEAD_WIDTH, 3)
