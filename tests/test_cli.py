@@ -193,7 +193,7 @@ def partial_mesh(small_head, tmp_path) -> Path:
 def test_a_mesh_is_completed_and_replayed(partial_mesh, small_head, tmp_path, quick, capsys):
     out = tmp_path / "out"
     assert main(["complete", str(partial_mesh), "--out", str(out), "-n", "2", "--method", "posterior", *quick]) == 0
-    assert entries(out) == sorted({*FILES, "input.npz"} - {"input.png", "mask.png"})
+    assert entries(out) == sorted({*FILES, "input.npz"} - {"camera.json", "input.png", "mask.png"})
     with np.load(out / "completions.npz", allow_pickle=False) as made, np.load(partial_mesh) as given:
         visible = given["visible"]
         np.testing.assert_array_equal(made["visible"], visible)

@@ -229,10 +229,11 @@ def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
     """What a photo makes doubtful."""
     notes = []
     if photo.faces_found > 1:
-        taken = "asked for" if photo.face_chosen else "the largest"
+        found, which = f"The picture shows {photo.faces_found} faces", f"number {photo.face} from the left, was taken"
         notes.append(
-            f"The picture shows {photo.faces_found} faces; number {photo.face} from the left was taken, {taken}. "
-            "faces.png shows which is which, and --face N takes another."
+            f"{found}; the one asked for, {which} (see faces.png)."
+            if photo.face_chosen
+            else f"{found}; the largest, {which}: faces.png shows which is which, and --face N takes another."
         )
     if photo.certainty is not None and photo.hidden_probability is not None:
         part = np.sum(photo.hidden) / max(int(np.sum(photo.hidden_probability > 0)), 1)

@@ -76,6 +76,7 @@ def report_page(
         verdict=verdict(values, count),
         all_well=all_well(completions),
         warnings=record["warnings"],
+        photo=is_photo,
         panels=[
             {"src": _jpeg(np.asarray(panel.picture)), "caption": panel.caption, "marks": is_photo and not number}
             for number, panel in enumerate(drawing.given)
