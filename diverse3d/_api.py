@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
+from PIL import Image
 
 from . import diversify, observe, show
 from ._errors import InputError
@@ -19,7 +20,7 @@ from .fit import fit as fit_observation
 from .head import HeadModel, load_head
 from .observe import MeshObservation, Observation, PhotoObservation
 from .segment import find_occluder
-from .show import Run, Stages, check_target, textures
+from .show import Run, Stages, Textures, check_target, textures
 
 
 class Result(Completions):
@@ -45,24 +46,39 @@ class Result(Completions):
         light: Literal["kept", "removed"] = "kept",
         stages: Stages | None = None,
         options: Mapping[str, Any] | None = None,
+        report: bool = True,
     ) -> Path:
         """Write everything into a folder, which appears whole or not at all, and return its path.
 
         Where a photo gives a texture, meshes carry it, with the photo's light `kept` on it or `removed`. `stages` is
-        told of each stage, `options` are further facts for the record. Raises `InputError` when the folder can't be
+        told of each stage, `options` are further facts for the record, `report` says whether `report.html` is written
+        too. Raises `InputError` when the folder can't be
         written or holds something (`force` replaces an older result).
         """
         stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
-        skins = None
-        if (
-            isinstance(self.seen, PhotoObservation)
-            and isinstance(self.fit, PhotoFit)
-            and self.fit.appearance is not None
-        ):
-            check_target(directory, force=force)
-            with stages("draw"):
-                skins = textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
-        return show.save(self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins)
+        check_target(directory, force=force)
+        with stages("draw"):
+            skins = self._skins(light)
+        return show.save(
+            self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
+        )
+
+    def plot(self) -> Image.Image:
+        """The contact sheet: what was given, the fit, the spread in millimetres, and the heads; takes some seconds."""
+        drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self._skins("kept"))
+        return show.contact_sheet(self.seen, self.fit, drawing, self)
+
+    def _repr_html_(self) -> str:
+        """The contact sheet, for notebooks."""
+        return show.picture_html(self.plot(), f"{len(self.vertices)} completions of {self.seen.source}")
+
+    def _skins(self, light: Literal["kept", "removed"]) -> Textures | None:
+        """Textures of the fit and the heads, where a photo gives them."""
+        if not (isinstance(self.seen, PhotoObservation) and isinstance(self.fit, PhotoFit)):
+            return None
+        if self.fit.appearance is None:
+            return None
+        return textures(self.seen.photo, self.fit, self.head, self.vertices, self.fit.appearance, light)
 
 
 class Interpolation(HeadPath):
@@ -176,20 +192,23 @@ def observe_photo(
     occlude: str | None = None,
     key: PRNGKeyArray | None = None,
     head: HeadModel | FitProblem | None = None,
+    face: observe.Which | None = None,
 ) -> PhotoObservation:
     """Observation from a photo: its largest face, 468 landmarks, and what hides them.
 
     `mask` (a picture whose white hides, or bool [H,W]) says where something hides the face; `occlude` names a region of
     `REGIONS` to paint over (drawn by `key`), `auto` to find what hides the face in the photo itself, or `none`. Without
-    either, it is `auto`, unless `head` (None: the embedded one) has no albedo to tell by. Raises `InputError` for
-    unreadable pictures, no face, an unknown region, or `auto` with a mask or with a head that can't be told by.
+    either, it is `auto`, unless `head` (None: the embedded one) has no albedo to tell by. `face` is another face than
+    the largest: its number from left to right, from 1, or a point (x, y) in pixels that it is nearest to. Raises
+    `InputError` for unreadable pictures, no face or none of that number, an unknown region, or `auto` with a mask or
+    with a head that can't be told by.
     """
     wish = occlude or ("auto" if mask is None else "none")
     if wish != "auto":
-        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key)
+        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key, face=face)
     if mask is not None:
         raise InputError("A mask was given, and finding one was asked for too; choose either.")
-    seen = observe.observe_photo(photo)
+    seen = observe.observe_photo(photo, face=face)
     problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
     if occlude is None and (problem.landmarks is None or problem.pixels is None):
         return seen

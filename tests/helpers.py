@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
+from PIL import Image
 
 EYES = np.array([[0.032, 0.03, 0.075], [-0.032, 0.03, 0.075]])
 JOINTS = np.array([[0, -0.11, -0.01], [0, -0.08, -0.01], [0, -0.04, 0.02], *EYES])
@@ -35,6 +36,13 @@ def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
     axis = np.asarray(axis, float) / np.linalg.norm(axis)
     cross = np.cross(np.eye(3), axis).T
     return np.eye(3) + np.sin(angle) * cross.T + (1 - np.cos(angle)) * cross @ cross
+
+
+def draw_nothing(patch) -> None:
+    """Saved results get a blank contact sheet: drawing is tested elsewhere and takes its time."""
+    patch.setattr("diverse3d.show._record.draw", lambda *_: None)
+    patch.setattr("diverse3d.show._record.contact_sheet", lambda *_: Image.new("RGB", (8, 8)))
+    patch.setattr("diverse3d.show._record.report_page", lambda *_: "<!doctype html>")
 
 
 def ellipsoid(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

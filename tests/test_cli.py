@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
+from helpers import draw_nothing
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -22,7 +23,9 @@ from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD
 
 PHOTO = EMBEDDED_HEAD.with_name("astronaut.png")
-FILES = ["completions.npz", "contact-sheet.png", "input.png", "mask.png", "meshes", "metrics.json", "run.json"]
+FILES = [
+    "camera.json", "completions.npz", "contact-sheet.png", "input.png", "mask.png", "meshes", "metrics.json", "report.html", "run.json",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +53,8 @@ def small_head(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick(small_head, monkeypatch):
-    """Options of a quick run; its contact sheet is a blank one."""
-    monkeypatch.setattr("diverse3d.show._record.contact_sheet", lambda *_: Image.new("RGB", (8, 8)))
+    """Options of a quick run; nothing is drawn, and its contact sheet is a blank one."""
+    draw_nothing(monkeypatch)
     return ["--head", str(small_head), "--steps", "6", "--quiet"]
 
 
@@ -114,7 +117,7 @@ def test_complete_writes_the_contract(made, small_head):
     assert record["fit"]["landmarks_px"] > 0 and record["camera"]["scale_px_per_m"] > 0 and record["faces_found"] == 1
     with Image.open(made / "contact-sheet.png") as sheet:
         pixels = np.asarray(sheet)
-    assert pixels.shape[1] == 1620
+    assert pixels.shape[1] == 1800
     assert (pixels[:20] == 255).all() and (pixels[:, :20] == 255).all()
     assert (pixels[-150:, 200:700] < 250).any()
 
@@ -190,7 +193,7 @@ def partial_mesh(small_head, tmp_path) -> Path:
 def test_a_mesh_is_completed_and_replayed(partial_mesh, small_head, tmp_path, quick, capsys):
     out = tmp_path / "out"
     assert main(["complete", str(partial_mesh), "--out", str(out), "-n", "2", "--method", "posterior", *quick]) == 0
-    assert entries(out) == sorted({*FILES, "input.npz"} - {"input.png", "mask.png"})
+    assert entries(out) == sorted({*FILES, "input.npz"} - {"camera.json", "input.png", "mask.png"})
     with np.load(out / "completions.npz", allow_pickle=False) as made, np.load(partial_mesh) as given:
         visible = given["visible"]
         np.testing.assert_array_equal(made["visible"], visible)

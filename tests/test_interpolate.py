@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pygltflib
 import pytest
-from helpers import as_float32, smooth_fields, tiny_arrays
+from helpers import as_float32, draw_nothing, smooth_fields, tiny_arrays
 from PIL import Image
 from safetensors.numpy import save_file
 from test_posterior import fit_at, noise_with_patterns
@@ -208,7 +208,7 @@ def results(tmp_path_factory) -> dict[str, Path]:
     np.savez(folder / "partial.npz", vertices=truth, visible=truth[:, 1] > 1.69)
     made = {"head": head_file}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diverse3d.show._record.contact_sheet", lambda *_: Image.new("RGB", (8, 8)))
+        draw_nothing(patch)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for method in ("posterior", "map"):
             made[method] = folder / method

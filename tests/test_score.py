@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 import trimesh
-from helpers import tiny_arrays
-from PIL import Image
+from helpers import draw_nothing, tiny_arrays
 from safetensors.numpy import save_file
 
 from diverse3d._api import complete, observe_mesh
@@ -101,7 +100,7 @@ def test_one_file_of_all_meshes_in_millimetres_is_the_same_set(files, tmp_path, 
 
 
 def test_own_results_get_the_very_figures_of_their_record(files, tmp_path, single_precision, monkeypatch):
-    monkeypatch.setattr("diverse3d.show._record.contact_sheet", lambda *_: Image.new("RGB", (8, 8)))
+    draw_nothing(monkeypatch)
     head = load_head(files / "head.safetensors")
     truth = 1e-3 * np.load(files / "truth.npz")["vertices"] + [0.3, -1.7, 0.2]
     visible = np.load(files / "visible.npy")

@@ -14,7 +14,8 @@ from diverse3d._errors import InputError
 from diverse3d.files import check_target, npz_bytes, whole_folder, write_json
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
 from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
-from diverse3d.show._render import Frame, View, frame_of, render_views
+from diverse3d.show._render import Frame, View, _nearest, frame_of, paint, render_views
+from diverse3d.surface import zbuffer
 
 
 @pytest.fixture
@@ -126,6 +127,49 @@ def test_open_surfaces_are_dark_inside(ball):
     assert 0 < picture[16, 16].mean() < 120
 
 
+def test_a_texture_lies_where_its_places_say_in_its_own_colours(ball):
+    vertices, faces = ball
+    texture = np.zeros((64, 64, 3), np.uint8)
+    texture[:32], texture[32:] = (230, 120, 40), (40, 120, 230)  # the uppermost row first
+    uv = np.stack([vertices[:, 0], vertices[:, 1]], axis=1) / 0.2 + 0.5
+    frame = frame_of(vertices, aspect=1.0)
+    worn = View(vertices, 0.0, None, paint(uv, texture))
+    (picture,) = render_views([worn], faces, height=64, width=64, frame=frame)
+    np.testing.assert_allclose(picture[24, 32], texture[0, 0], atol=16)
+    np.testing.assert_allclose(picture[40, 32], texture[-1, 0], atol=16)
+    assert (picture[0] == 255).all(), "and the rest stays white"
+    # It is lit, so that its forms show: the lamp hangs above.
+    assert picture[10, 32].astype(int).sum() > picture[27, 32].astype(int).sum()
+
+
+@pytest.mark.parametrize("yaw", [0.0, 70.0, 120.0, 180.0])
+def test_what_faces_away_is_drawn_where_it_is_seen(ball, yaw):
+    """An open shell with a ball inside: what is left out, as hidden, is hidden."""
+    vertices, faces = ball
+    shell = faces[vertices[faces].mean(1)[:, 2] < 0.05]
+    points = np.concatenate([vertices, 0.5 * vertices])
+    both = np.concatenate([shell, faces + len(vertices)])
+    turn = np.radians(yaw)
+    x, y, z = points.T
+    seen = np.stack([np.cos(turn) * x + np.sin(turn) * z, -y, np.cos(turn) * z - np.sin(turn) * x], axis=1)
+    placed = (400 * seen + [50, 50, 0]).astype(np.float32)
+    (ux, uy), (vx, vy) = ((placed[both[:, k], :2] - placed[both[:, 0], :2]).T for k in (1, 2))
+    quick = _nearest(placed, both, ux * vy < uy * vx, 100, 100)
+    whole = zbuffer(placed[:, :2], placed[:, 2], both, height=100, width=100)
+    assert (quick.nearness != whole.nearness).sum() <= 5, "but for a pixel or two of triangles seen edge-on"
+    assert (quick.face != whole.face).sum() <= 15, "and what is equally near"
+    if yaw < 90.0:
+        assert (ux * vy > uy * vx)[quick.face[quick.face >= 0]].any(), "the shell's inside is seen"
+
+
+def test_a_frame_for_some_sides_is_the_closer_one(ball):
+    vertices, _ = ball
+    deep = vertices * [1.0, 1.0, 3.0]
+    sides = [frame_of(deep, aspect=1.0, yaws=yaws).height_m for yaws in (None, (0.0, 90.0), (0.0, 20.0), (0.0,))]
+    assert sides[0] == pytest.approx(sides[1], rel=0.02) and sides[1] > sides[2] > sides[3]
+    assert sides[3] == pytest.approx(1.06 * 0.2, rel=0.01)
+
+
 def test_npz_bytes_depend_on_content_alone(monkeypatch):
     import io
     import time
@@ -224,17 +268,17 @@ def test_stages_sum_to_the_whole_and_set_compilation_apart():
 def blank_heads(monkeypatch):
     """Sheets without heads: drawing them is tested elsewhere and takes its time."""
 
-    def blank(views, faces, *, height, width, frame):
+    def blank(views, faces, *, height, width, frame, times=2):
         return np.full((len(views), height, width, 3), 255, np.uint8)
 
-    for room in ("_sheet", "_panels"):
+    for room in ("_drawing", "_panels"):
         monkeypatch.setattr(f"diverse3d.show.{room}.render_views", blank)
 
 
 def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_head, key, blank_heads):
     from diverse3d._api import complete, observe_mesh
     from diverse3d.diversify import DiversifyConfig
-    from diverse3d.show import contact_sheet
+    from diverse3d.show import contact_sheet, draw
 
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + 0.5))
     visible = truth[:, 1] > -0.02
@@ -258,10 +302,11 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
         result.save(tmp_path / "out")
     assert_textured(result, tmp_path / "textured")
     # A sheet shows 24 heads at most: five rows, as many as 24 need.
-    with_all = contact_sheet(seen, result.fit, np.asarray(result.faces), result)
-    alone = contact_sheet(seen, result.fit, np.asarray(result.faces))
-    assert with_all.width == alone.width == 1620
-    assert (with_all.height - alone.height) // 204 == 5
+    drawn = [draw(seen, result.fit, np.asarray(result.faces), *given) for given in ((result,), ())]
+    with_all = contact_sheet(seen, result.fit, drawn[0], result)
+    alone = contact_sheet(seen, result.fit, drawn[1])
+    assert with_all.width == alone.width == 1800
+    assert (with_all.height - alone.height) // 246 == 5
 
 
 def assert_textured(result, folder):

@@ -18,6 +18,7 @@ from diverse3d.fit._state import start
 from diverse3d.head import load_head
 from diverse3d.observe import Photo, observe_mesh
 from diverse3d.show import _texture as texture
+from diverse3d.show._camera import gltf_camera, opencv_camera
 from diverse3d.show._colour import linear_from_srgb, srgb_from_linear
 from diverse3d.show._glb import Skin, glb_bytes
 from diverse3d.surface import STUDIO_LIGHT, WeakPerspective, facing_camera, harmonics, rasterise, unwrap, vertex_normals
@@ -274,3 +275,27 @@ def test_a_textured_glb(tmp_path, head, atlas, scene, seen, rng):
     # Our own reader takes it, vertex for vertex.
     again = observe_mesh(path, head=head, visible=np.ones(head.n_vertices, bool))
     np.testing.assert_allclose(again.mesh.vertices_m, vertices, atol=1e-6)
+
+
+def test_the_photos_camera_for_other_programs(head, scene):
+    """OpenCV's projection, its far pinhole, and a GLB's orthographic camera put every vertex on the pixel of the fit."""
+    photo, fit = scene
+    posed = fit.to_world(fit.vertices_m)
+    world, pixels = np.asarray(posed, np.float64), np.asarray(fit.camera.project(posed), np.float64)
+    camera = opencv_camera(fit, photo)
+    flat = np.concatenate([world, np.ones((len(world), 1))], 1) @ np.array(camera["projection_px"]).T
+    np.testing.assert_allclose(flat + 0.5, pixels, atol=1e-3)
+    eye = world @ np.array(camera["rotation_camera_world"]).T + camera["translation_m"]
+    image = eye @ np.array(camera["camera_matrix"]).T
+    off = np.linalg.norm(image[:, :2] / image[:, 2:] + 0.5 - pixels, axis=1).max()
+    assert off == pytest.approx(camera["off_px"], rel=0.01) and off < 0.5
+    assert (camera["width_px"], camera["height_px"]) == (SIDE, SIDE)
+    given = gltf_camera(fit, photo)
+    content = glb_bytes(world, np.asarray(head.faces), np.zeros(world.shape, np.uint8), camera=given)
+    file = pygltflib.GLTF2().load_from_bytes(content)
+    assert file.scenes[0].nodes == [0, 1] and file.nodes[1].camera == 0 and file.cameras[0].type == "orthographic"
+    lens, (x, y, z) = file.cameras[0].orthographic, file.nodes[1].translation
+    seen = (world[:, :2] - [x, y]) / [lens.xmag, -lens.ymag]  # the picture from -1 to 1, y down
+    np.testing.assert_allclose((seen + 1) / 2 * SIDE, pixels, atol=1e-3)
+    depth = z - world[:, 2]
+    assert (depth > lens.znear).all() and (depth < lens.zfar).all()

@@ -13,6 +13,8 @@ class Complete(DiversifyOptions, FitOptions):
 
     light: Literal["kept", "removed"] = "kept"
     """Whether a photo's light stays on the textures or is taken away, which leaves the colour of the skin."""
+    no_report: bool = False
+    """Write no report.html."""
 
     def run(self) -> int:
         """Fit, complete, write."""
@@ -39,6 +41,10 @@ class Complete(DiversifyOptions, FitOptions):
                 seen, head=head, n=self.n, method=name, key=self.key(), noise=self.noise,
                 fit_config=self.fit_config(), config=config, weights=self.weights, stages=stages,
             )  # fmt: skip
-            result.save(self.out, force=self.force, light=self.light, stages=stages, options=self.facts())
+            result.save(
+                self.out, force=self.force, light=self.light, stages=stages, options=self.facts(),
+                report=not self.no_report,
+            )  # fmt: skip
         made = f"{len(result.vertices)} completions by {name}"
-        return self.finish(made, show.warnings_of(seen, result.fit, result), stages.seconds)
+        look = "contact-sheet.png" if self.no_report else show.REPORT_NAME
+        return self.finish(made, show.warnings_of(seen, result.fit, result), stages.seconds, look=look)

@@ -16,9 +16,17 @@ class Demo(Common):
     """Folder to write."""
     force: bool = False
     """Replace the result that the output folder already holds."""
+    no_report: bool = False
+    """Write no report.html."""
 
     def run(self) -> int:
         """Run `complete` on the bundled photo."""
         return Complete(
-            input=DEMO_PHOTO, out=self.out, occlude="face-mask", force=self.force, seed=self.seed, quiet=self.quiet
+            input=DEMO_PHOTO,
+            out=self.out,
+            occlude="face-mask",
+            force=self.force,
+            seed=self.seed,
+            quiet=self.quiet,
+            no_report=self.no_report,
         ).run()

@@ -1,6 +1,7 @@
 """Options that several commands have, and what they mean. jax is imported only when a command runs."""
 
 import dataclasses
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..fit import FitConfig
     from ..head import HeadModel
-    from ..observe import Observation
+    from ..observe import Observation, Which
 
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
@@ -95,6 +96,9 @@ class FitOptions(Common):
     mask: OptionalFile = None
     """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
     occlude: Annotated[str | None, arg(metavar="REGION", help=_OCCLUDE)] = None
+    face: Annotated[str | None, arg(metavar="N")] = None
+    """Which face, where a photo shows several: its number from left to right, or X,Y in pixels for the nearest one; the
+    largest if not given."""
     head: OptionalFile = None
     """Head file; the embedded head if not given."""
     residual: float = 1.0
@@ -120,6 +124,8 @@ class FitOptions(Common):
         check_region(occlude)
         if self._is_mesh() and occlude != "none":
             raise InputError(f"--occlude is for photos; {self.input} is a mesh: mark its hidden vertices with --mask.")
+        if self.which_face() is not None and self._is_mesh():
+            raise InputError(f"--face is for photos; {self.input} is a mesh.")
         if occlude == "auto" and self.mask is not None:
             raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
         for path in (self.input, self.mask, self.head, *more):
@@ -129,6 +135,20 @@ class FitOptions(Common):
     def key(self) -> "jax.Array":
         """The random key; raises `InputError` for a seed that it can't hold."""
         return seed_key(self.seed)
+
+    def which_face(self) -> "Which | None":
+        """The face that is meant; raises `InputError` for what is neither a number nor a point."""
+        if self.face is None:
+            return None
+        try:
+            match [float(part) for part in self.face.split(",")]:
+                case [number] if number.is_integer():
+                    return int(number)
+                case [x, y] if math.isfinite(x) and math.isfinite(y):
+                    return x, y
+        except ValueError:
+            pass
+        raise InputError(f"--face {self.face} is no face; give its number from left to right, or X,Y in pixels.")
 
     def fit_config(self) -> "FitConfig":
         """Settings of stage 1; raises `InputError` for a step budget that is not positive."""
@@ -146,7 +166,9 @@ class FitOptions(Common):
         if self._is_mesh():
             return _api.observe_mesh(self.input, head=head, hidden_file=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
-        return _api.observe_photo(self.input, mask=self.mask, occlude=self.occlude, key=self.key(), head=head)
+        return _api.observe_photo(
+            self.input, mask=self.mask, occlude=self.occlude, key=self.key(), head=head, face=self.which_face()
+        )
 
     def facts(self) -> dict[str, Any]:
         """What the record's configuration says besides the run's own settings."""
@@ -156,14 +178,16 @@ class FitOptions(Common):
             "mask": None if self.mask is None else self.mask.name,
         }
 
-    def finish(self, made: str, notes: list[str], seconds: Mapping[str, float]) -> int:
-        """Say what was written and what to know about it, and return the exit code."""
+    def finish(
+        self, made: str, notes: list[str], seconds: Mapping[str, float], *, look: str = "contact-sheet.png"
+    ) -> int:
+        """Say what was written, what to know about it and which file to `look` at, and return the exit code."""
         if not self.quiet:
             for note in notes:
                 print(note, file=sys.stderr)
             print(
                 f"{made} in {self.out} ({sum(seconds.values()):.0f} s, of which {seconds['compile']:.0f} s compiling); "
-                f"look at {self.out / 'contact-sheet.png'}"
+                f"look at {self.out / look}"
             )
         return 0
 

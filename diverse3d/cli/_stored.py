@@ -108,8 +108,16 @@ def load_same_head(file: Path | None, folder: Path, run: Run) -> HeadModel:
 def observe_again(folder: Path, head: HeadModel) -> Observation:
     """The observation of the input that lies in a result's folder."""
     if (folder / "input.png").is_file():
-        return observe_photo(folder / "input.png", mask=folder / "mask.png")
+        return observe_photo(folder / "input.png", mask=folder / "mask.png", face=_face(folder))
     return observe_mesh(folder / "input.npz", head=head)
+
+
+def _face(folder: Path) -> int | None:
+    """Which face of the picture a result is of; None for the largest, and for records that don't say."""
+    face = _table(read_json(folder / RECORD_NAME)).get("face")
+    if isinstance(face, dict) and face.get("chosen") is True and type(number := face.get("number")) is int:
+        return number
+    return None
 
 
 def read_completions(folder: Path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from ._detector import PERSON_SIDE as PERSON_SIDE
 from ._detector import Detection as Detection
 from ._detector import FaceFound as FaceFound
 from ._detector import Landmarks as Landmarks
+from ._detector import Which as Which
 from ._detector import detect_faces as detect_faces
 from ._detector import detect_landmarks as detect_landmarks
 from ._detector import observe_face as observe_face

@@ -62,21 +62,32 @@ class Landmarks(eqx.Module):
     """Certainty that the crop shows a face at all, 0 to 1; it says nothing about single points."""
 
 
+Which = int | tuple[float, float]
+"""Which face of several: its number from left to right, from 1, or the one nearest to a point (x, y) in pixels."""
+
+
 class FaceFound(eqx.Module):
-    """The face that is worked on, and how many there were to choose from."""
+    """The face that is worked on, and those that there were to choose from."""
 
     detection: Detection
-    """The largest face."""
+    """The chosen face."""
     landmarks: Landmarks
     """Its points."""
-    faces_found: int = eqx.field(static=True)
-    """Number of faces in the picture."""
+    boxes_px: Float64[np.ndarray, "n 4"]
+    """Left, top, right, bottom of every face in the picture, from left to right, in pixels."""
+    number: int = eqx.field(static=True)
+    """Which of them it is, from 1."""
+
+    @property
+    def faces_found(self) -> int:
+        """Number of faces in the picture."""
+        return len(self.boxes_px)
 
 
-def observe_face(rgb: Rgb) -> FaceFound:
-    """Finds the largest face and its landmarks.
+def observe_face(rgb: Rgb, which: Which | None = None) -> FaceFound:
+    """Finds a face, the largest where nothing is said, and its landmarks.
 
-    Raises `InputError` when there is no face, or when it is under 40 pixels long.
+    Raises `InputError` when there is no face, none of that number, or when it is under 40 pixels long.
     """
     detections = detect_faces(rgb)
     if not detections:
@@ -84,14 +95,29 @@ def observe_face(rgb: Rgb) -> FaceFound:
             "No face was found in the picture: give a photo in which a face is upright, lit and at least "
             f"{SMALLEST_FACE_PX:.0f} pixels long."
         )
-    landmarks = detect_landmarks(rgb, detections[0])
+    ordered = sorted(detections, key=lambda face: float(face.box_px[0] + face.box_px[2]))
+    chosen = _choose(detections, ordered, which)
+    landmarks = detect_landmarks(rgb, chosen)
     length_px = float(np.ptp(landmarks.points_px, axis=0).max())
     if length_px < SMALLEST_FACE_PX:
         raise InputError(
-            f"Face too small: the largest one is {length_px:.0f} pixels long and at least "
-            f"{SMALLEST_FACE_PX:.0f} are needed; give a larger picture of it."
+            f"Face too small: the {'largest' if which is None else 'chosen'} one is {length_px:.0f} pixels long and at "
+            f"least {SMALLEST_FACE_PX:.0f} are needed; give a larger picture of it."
         )
-    return FaceFound(detections[0], landmarks, len(detections))
+    number = 1 + next(index for index, face in enumerate(ordered) if face is chosen)
+    return FaceFound(chosen, landmarks, np.stack([face.box_px for face in ordered]), number)
+
+
+def _choose(detections: tuple[Detection, ...], ordered: list[Detection], which: Which | None) -> Detection:
+    """The face that is meant: the largest is the first of `detections`, and numbers count `ordered`."""
+    if which is None:
+        return detections[0]
+    if isinstance(which, int):
+        if not 1 <= which <= len(ordered):
+            has = "shows one face" if len(ordered) == 1 else f"shows {len(ordered)} faces, numbered from left to right"
+            raise InputError(f"There is no face {which}: the picture {has}; give one of them, or leave it out.")
+        return ordered[which - 1]
+    return min(ordered, key=lambda face: float(np.linalg.norm(face.box_px.reshape(2, 2).mean(0) - which)))
 
 
 def detect_faces(rgb: Rgb) -> tuple[Detection, ...]:

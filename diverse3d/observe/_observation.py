@@ -17,13 +17,19 @@ class Photo(eqx.Module):
     landmark_visible: Bool[np.ndarray, "468"]
     """Landmarks outside `hidden`; the others weigh nothing."""
     faces_found: int = eqx.field(static=True)
-    """How many faces the picture shows; the largest was taken."""
+    """How many faces the picture shows."""
     hidden_probability: Float[np.ndarray, "H W"] | None = None
     """Where the mask was found in the photo itself: how likely each pixel of the face is hidden, 0 beside it."""
     certainty: float | None = eqx.field(static=True, default=None)
     """How sure the found mask is: mean probability of the likelier answer over the face; None for a given mask."""
     landmark_certainty: float = eqx.field(static=True, default=1.0)
     """How sure the landmark network is that it saw a face at all, 0 to 1; it says nothing of single points."""
+    boxes_px: Float[np.ndarray, "n 4"] | None = None
+    """Left, top, right, bottom of all faces found, from left to right; None where they weren't looked for."""
+    face: int = eqx.field(static=True, default=1)
+    """Which of them this is, from 1."""
+    face_chosen: bool = eqx.field(static=True, default=False)
+    """Whether it was asked for; else it is the largest."""
 
 
 class PartialMesh(eqx.Module):

@@ -12,7 +12,7 @@ from .._errors import InputError
 from .._names import REGIONS
 from .._suggest import nearest
 from ..files import read_mask, read_photo
-from ._detector import observe_face
+from ._detector import Which, observe_face
 from ._landmarks68 import IBUG68_FROM_MEDIAPIPE
 from ._mesh import refuse_other_meshes
 from ._observation import Photo, PhotoObservation
@@ -25,8 +25,9 @@ def observe_photo(
     mask: str | Path | Bool[np.ndarray, "H W"] | None = None,
     occlude: str = "none",
     key: PRNGKeyArray | None = None,
+    face: Which | None = None,
 ) -> PhotoObservation:
-    """Observation from a photo: its largest face, 468 landmarks, and what hides them.
+    """Observation from a photo: its largest face, or `face`, 468 landmarks, and what hides them.
 
     `mask` (a picture whose white hides, or bool [H,W]) says where something already hides the face; `occlude` names a
     region of `REGIONS` over which an opaque occluder is painted first. Only that occluder's outline comes from the
@@ -51,10 +52,14 @@ def observe_photo(
         raise InputError("Finding the occluder needs a fitted head; call `diverse3d.observe_photo`.")
     if occlude != "none":
         key = jax.random.key(0) if key is None else key
-        clean68 = observe_face(rgb).landmarks.points_px[list(IBUG68_FROM_MEDIAPIPE)]
+        clean = observe_face(rgb, face)
+        clean68 = clean.landmarks.points_px[list(IBUG68_FROM_MEDIAPIPE)]
         rgb, painted = paint_occluder(rgb, clean68, occlude, key=key)
         hidden = hidden | painted
-    found = observe_face(rgb)
+        if face is not None:  # where it was: with its face painted over, it may have another number
+            left, top, right, bottom = clean.detection.box_px.tolist()
+            face = ((left + right) / 2, (top + bottom) / 2)
+    found = observe_face(rgb, face)
     seen = Photo(
         rgb=rgb,
         hidden=np.zeros_like(hidden),
@@ -62,6 +67,9 @@ def observe_photo(
         landmark_visible=np.ones(len(found.landmarks.points_px), bool),
         faces_found=found.faces_found,
         landmark_certainty=found.landmarks.score,
+        boxes_px=found.boxes_px,
+        face=found.number,
+        face_chosen=face is not None,
     )
     return with_mask(PhotoObservation(photo=seen, source=source, sha256=""), hidden)
 

@@ -5,6 +5,7 @@ from ..files import check_target as check_target
 from ._animation import animated_glb_bytes as animated_glb_bytes
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
+from ._drawing import draw as draw
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
 from ._panels import occluder_overlay as occluder_overlay
@@ -23,6 +24,9 @@ from ._render import View as View
 from ._render import frame_of as frame_of
 from ._render import render_head as render_head
 from ._render import render_views as render_views
+from ._report import REPORT_NAME as REPORT_NAME
+from ._report import picture_html as picture_html
+from ._report import report_page as report_page
 from ._sheet import contact_sheet as contact_sheet
 from ._sheet import font as font
 from ._stages import Stages as Stages

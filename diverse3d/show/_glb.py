@@ -41,16 +41,19 @@ def glb_bytes(
     colours: UInt8[np.ndarray, "V 3"],
     *,
     skin: Skin | None = None,
+    camera: dict[str, Any] | None = None,
 ) -> bytes:
     """One mesh as GLB: vertices in metres in the order given, unit normals, sRGB vertex colours.
 
     With a `skin` the texture stands in the colours' place, since glTF multiplies the two; how uncertain the surface is
-    goes into the vertex attribute `UNCERTAINTY`. The same arrays always give the same bytes.
+    goes into the vertex attribute `UNCERTAINTY`. `camera` is what it was photographed by, as `gltf_camera` says it. The
+    same arrays always give the same bytes.
     """
     vertices = np.asarray(vertices_m, np.float32)
     file = GlbWriter()
     primitive = add_surface(file, vertices, unit_normals(vertices, faces), faces, None if skin else colours)
-    material, extra = MATERIAL, {}
+    material = MATERIAL
+    extra: dict[str, Any] = {}
     if skin is not None:
         uv = np.stack([skin.uv[:, 0], 1.0 - skin.uv[:, 1]], axis=1).astype(np.float32)  # the format's v runs downwards
         primitive["attributes"]["TEXCOORD_0"] = file.add(uv, "vertices")
@@ -62,8 +65,12 @@ def glb_bytes(
         material = MATERIAL | {
             "pbrMetallicRoughness": MATERIAL["pbrMetallicRoughness"] | {"baseColorTexture": {"index": 0}}
         }
+    nodes: list[dict[str, Any]] = [{"mesh": 0, "name": "head"}]
+    if camera is not None:
+        nodes.append(camera["node"])
+        extra |= {"cameras": [camera["camera"]], "scenes": [{"nodes": [0, 1]}]}
     meshes = [{"primitives": [primitive]}]
-    return file.content({"nodes": [{"mesh": 0, "name": "head"}], "meshes": meshes, "materials": [material], **extra})
+    return file.content({"nodes": nodes, "meshes": meshes, "materials": [material], **extra})
 
 
 def unit_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
@@ -100,6 +107,7 @@ def write_glb(
     colours: UInt8[np.ndarray, "V 3"],
     *,
     skin: Skin | None = None,
+    camera: dict[str, Any] | None = None,
 ) -> None:
     """Write `glb_bytes` to a file."""
-    Path(path).write_bytes(glb_bytes(vertices_m, faces, colours, skin=skin))
+    Path(path).write_bytes(glb_bytes(vertices_m, faces, colours, skin=skin, camera=camera))

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
 from ..fit import Fit, PhotoFit
@@ -61,6 +61,20 @@ def occluder_overlay(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
     tinted = (1 - weight) * photo.rgb + weight * HIDDEN_TINT
     edge = photo.hidden ^ binary_erosion(photo.hidden, iterations=max(round(max(photo.hidden.shape) / 400), 1))
     return np.where(edge[..., None], FITTED, tinted.round()).astype(np.uint8)
+
+
+def numbered_faces(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
+    """The photo with its faces framed and numbered from left to right, the one that was taken in another colour."""
+    picture = Image.fromarray(photo.rgb)
+    draw = ImageDraw.Draw(picture)
+    boxes = np.zeros((0, 4)) if photo.boxes_px is None else photo.boxes_px
+    for number, (left, top, right, bottom) in enumerate(boxes.tolist(), start=1):
+        colour, size = SEEN if number == photo.face else UNSEEN, max((right - left) / 5, 12)
+        draw.rectangle([left, top, right, bottom], outline=colour, width=max(round(size / 10), 2))
+        draw.rectangle([left, top, left + 1.3 * size, top + 1.3 * size], fill=colour)
+        middle = (left + 0.65 * size, top + 0.65 * size)
+        draw.text(middle, str(number), fill=(255, 255, 255), font=ImageFont.load_default(size), anchor="mm")
+    return np.asarray(picture)
 
 
 def mesh_panels(

@@ -13,11 +13,12 @@ from ..files import npz_bytes, whole_folder, write_json, write_npz
 from ..observe import write_png
 from ._animation import animated_glb_bytes, gif_bytes
 from ._colour import uncertainty_colours
+from ._drawing import THREE_QUARTER_YAW
 from ._glb import write_glb
 from ._panels import head_frame
 from ._record import Run, completion_arrays, versions
 from ._render import View, frame_of, render_views
-from ._sheet import GREY, INK, THREE_QUARTER_YAW, font
+from ._sheet import GREY, INK, font
 from ._stages import Stages
 
 _WIDTH, _HEIGHT = 240, 326

@@ -22,9 +22,12 @@ from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import MeshObservation, Observation, Photo, PhotoObservation, write_png
 from ..segment import UNSURE
+from ._camera import CAMERA_NAME, gltf_camera, opencv_camera
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
+from ._drawing import draw
 from ._glb import Skin, write_glb
-from ._panels import occluder_overlay, visibility_colours
+from ._panels import numbered_faces, occluder_overlay, visibility_colours
+from ._report import REPORT_NAME, report_page
 from ._sheet import contact_sheet
 from ._stages import Stages
 from ._texture import Textures
@@ -102,22 +105,26 @@ def save(
     stages: Stages | None = None,
     options: Mapping[str, Any] | None = None,
     textures: Textures | None = None,
+    report: bool = True,
 ) -> Path:
     """Write completions, meshes, pictures, metrics and the record into a folder, which appears whole or not at all.
 
     `options` are further facts for the record's configuration. Meshes are coloured by how uncertain they are, or with
-    `textures` carry those, and how uncertain they are as a vertex attribute. Raises `InputError` when the folder can't
-    be written or holds something already (an older result is replaced with `force`).
+    `textures` carry those, and how uncertain they are as a vertex attribute. `report` says whether the page of the
+    result is written too. Raises `InputError` when the folder can't be written or holds something already (an older
+    result is replaced with `force`).
     """
     stages = Stages(seconds=dict(run.seconds)) if stages is None else stages
     faces = np.asarray(result.faces)
     with whole_folder(directory, force=force) as folder:
         with stages("draw"):
-            sheet = contact_sheet(result.seen, result.fit, faces, result)
+            drawing = draw(result.seen, result.fit, faces, result, textures)
+            sheet = contact_sheet(result.seen, result.fit, drawing, result)
         with stages("write"):
             write_png(folder / "contact-sheet.png", np.asarray(sheet))
             write_npz(folder / "completions.npz", completion_arrays(result))
             colours = uncertainty_colours(result.uncertainty)
+            camera = _camera(result.seen, result.fit)
             (folder / "meshes").mkdir()
             heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
             pictures = [None] * len(heads) if textures is None else [textures.fit, *textures.heads]
@@ -125,8 +132,9 @@ def save(
                 skin = None
                 if textures is not None and picture is not None:
                     skin = Skin(textures.uv, picture, result.uncertainty)
-                write_glb(folder / "meshes" / f"{name}.glb", np.asarray(vertices), faces, colours, skin=skin)
-            _write_input(folder, result.seen, result.held)
+                at = folder / "meshes" / f"{name}.glb"
+                write_glb(at, np.asarray(vertices), faces, colours, skin=skin, camera=camera)
+            _write_input(folder, result.seen, result.fit, result.held)
             values = metrics_of(result)
             write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
         record = _record(result.seen, result.fit, run, options)
@@ -139,6 +147,11 @@ def save(
             "warnings": warnings_of(result.seen, result.fit, result),
             "seconds": stages.seconds,
         }
+        if report:
+            with stages("write"):
+                page = report_page(result, drawing, values, record, textures)
+                (folder / REPORT_NAME).write_text(page, encoding="utf-8", newline="")
+            record["seconds"] = stages.seconds
         write_json(folder / RECORD_NAME, record)
     return Path(directory)
 
@@ -164,7 +177,7 @@ def save_fit(
     parameters = fit.parameters(head)
     with whole_folder(directory, force=force) as folder:
         with stages("draw"):
-            sheet = contact_sheet(seen, fit, faces)
+            sheet = contact_sheet(seen, fit, draw(seen, fit, faces))
         with stages("write"):
             write_png(folder / "contact-sheet.png", np.asarray(sheet))
             arrays = {
@@ -178,8 +191,8 @@ def save_fit(
             write_npz(folder / "fit.npz", arrays)
             if is_flame(head):
                 write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
-            write_glb(folder / "fit.glb", world, faces, visibility_colours(visible))
-            _write_input(folder, seen, fit.to_world(fit.held_m))
+            write_glb(folder / "fit.glb", world, faces, visibility_colours(visible), camera=_camera(seen, fit))
+            _write_input(folder, seen, fit, fit.to_world(fit.held_m))
         record = _record(seen, fit, run, options)
         record["pose"]["joints_rad"] = parameters.pose
         record |= {"warnings": warnings_of(seen, fit), "seconds": stages.seconds}
@@ -216,7 +229,12 @@ def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
     """What a photo makes doubtful."""
     notes = []
     if photo.faces_found > 1:
-        notes.append(f"The picture shows {photo.faces_found} faces; the largest was taken.")
+        found, which = f"The picture shows {photo.faces_found} faces", f"number {photo.face} from the left, was taken"
+        notes.append(
+            f"{found}; the one asked for, {which} (see faces.png)."
+            if photo.face_chosen
+            else f"{found}; the largest, {which}: faces.png shows which is which, and --face N takes another."
+        )
     if photo.certainty is not None and photo.hidden_probability is not None:
         part = np.sum(photo.hidden) / max(int(np.sum(photo.hidden_probability > 0)), 1)
         if photo.certainty < UNSURE:
@@ -261,11 +279,20 @@ def _turned_deg(fit: Fit) -> float:
     return float(np.degrees(np.arctan2(abs(forward[0]), forward[2])))
 
 
-def _write_input(folder: Path, seen: Observation, held: jax.Array) -> None:
+def _camera(seen: Observation, fit: Fit) -> dict[str, Any] | None:
+    """What a photo was taken by, for its meshes' files."""
+    return gltf_camera(fit, seen.photo) if isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit) else None
+
+
+def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> None:
     """The input as it was processed, so that the run can be repeated from the folder alone, and measured again."""
     if isinstance(seen, PhotoObservation):
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
+        if isinstance(fit, PhotoFit):
+            write_json(folder / CAMERA_NAME, opencv_camera(fit, seen.photo))
+        if seen.photo.faces_found > 1:
+            write_png(folder / "faces.png", numbered_faces(seen.photo))
         if seen.photo.hidden_probability is not None:
             write_png(folder / "occluder.png", occluder_overlay(seen.photo))
     if isinstance(seen, MeshObservation):
@@ -306,6 +333,7 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         table["camera"] = {"model": "weak perspective", **camera}
     if isinstance(seen, PhotoObservation):
         table["faces_found"] = seen.photo.faces_found
+        table["face"] = {"number": seen.photo.face, "chosen": seen.photo.face_chosen}
         table["occluder"] = {
             "found": seen.photo.certainty is not None,
             "certainty": seen.photo.certainty,

@@ -1,6 +1,4 @@
-"""The contact sheet: one picture of what was given, the fit, and every completion from two sides."""
-
-from collections.abc import Sequence
+"""The contact sheet: one picture of what was given, the fit, how sure it is, and every completion from two sides."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -9,39 +7,30 @@ from ..diversify import Completions
 from ..fit import Fit, PhotoFit
 from ..observe import Observation, PhotoObservation
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
-from ._panels import draw_mark, head_frame, mesh_panels, photo_panels, visibility_colours
-from ._render import View, frame_of, render_views
+from ._drawing import HEAD_HEIGHT, HEAD_WIDTH, PANEL, Drawing
+from ._panels import draw_mark
 
-LARGEST_SHEET = 24
-"""Completions that a sheet shows at most."""
+_COLUMNS, _MARGIN, _GAP, _LINE = 5, 32, 14, 26
+_INNER = _COLUMNS * 2 * HEAD_WIDTH + (_COLUMNS - 1) * _GAP
+WIDTH = _INNER + 2 * _MARGIN
+"""Of every sheet, in pixels."""
 
-_COLUMNS, _HEAD_WIDTH, _HEAD_HEIGHT = 5, 150, 200
-_PANEL, _PANEL_HEAD = 400, 300
-_MARGIN, _GAP, _LINE = 32, 14, 26
-_WIDTH = 2 * _MARGIN + _COLUMNS * 2 * _HEAD_WIDTH + (_COLUMNS - 1) * _GAP
-_SIDE_YAW, THREE_QUARTER_YAW = -90.0, -50.0
 INK, GREY = (35, 35, 35), (105, 105, 105)
 """Colours of titles, and of what explains them."""
 
 
-def contact_sheet(
-    seen: Observation, fit: Fit, faces: np.ndarray, completions: Completions | None = None
-) -> Image.Image:
-    """Contact sheet of a result, or of a fit alone; sRGB on white, about 1600 pixels wide.
+def contact_sheet(seen: Observation, fit: Fit, drawing: Drawing, completions: Completions | None = None) -> Image.Image:
+    """Contact sheet of a result, or of a fit alone; sRGB on white, `WIDTH` pixels wide.
 
-    The upper row shows the photo (or the partial mesh) and the fit, hidden surface tinted blue. Below stand the
-    completions, coloured by the spread of each vertex over all of them, all at one scale, each from the front and at
-    three quarters; of more than `LARGEST_SHEET`, the most central ones.
+    The upper row shows the photo (or the partial mesh), the fit, and the spread of each vertex over the completions in
+    millimetres. Below stand the completions as they are, the most central one first, all at one scale, each from the
+    front and at three quarters.
     """
-    faces = np.asarray(faces)
-    parts = [_titles(seen, fit, completions), _upper_row(seen, fit, faces)]
+    parts = [_titles(seen, fit, completions), _upper_row(fit, drawing)]
     if completions is not None:
-        shown = np.arange(len(completions.vertices))
-        if len(shown) > LARGEST_SHEET:
-            shown = completions.order[:LARGEST_SHEET]
-        parts += [_heading(completions, len(shown)), *_grid(completions, fit, faces, shown)]
+        parts += [_heading(completions, drawing), *_grid(drawing)]
     height = 2 * _MARGIN + sum(part.height for part in parts) + _GAP * (len(parts) - 1)
-    sheet = Image.new("RGB", (_WIDTH, height), "white")
+    sheet = Image.new("RGB", (WIDTH, height), "white")
     y = _MARGIN
     for part in parts:
         sheet.paste(part, (_MARGIN, y))
@@ -49,8 +38,9 @@ def contact_sheet(
     return sheet
 
 
-def _titles(seen: Observation, fit: Fit, completions: Completions | None) -> Image.Image:
-    report = fit.report
+def summary_of(seen: Observation, fit: Fit) -> str:
+    """How well the fit meets what is seen, in words."""
+    report, visible = fit.report, np.asarray(fit.visible)
     if isinstance(seen, PhotoObservation):
         count = int(seen.photo.landmark_visible.sum())
         measure = (
@@ -60,84 +50,83 @@ def _titles(seen: Observation, fit: Fit, completions: Completions | None) -> Ima
         )
     else:
         measure = f"visible vertices of the fit: {float(report.visible_rms_mm):.2f} mm RMS"
-    visible = np.asarray(fit.visible)
+    return f"{measure}; {int(visible.sum())} of {visible.size} vertices visible"
+
+
+def _titles(seen: Observation, fit: Fit, completions: Completions | None) -> Image.Image:
     what = "fit" if completions is None else f"{len(completions.vertices)} completions by {completions.method}"
-    lines = Image.new("RGB", (_WIDTH - 2 * _MARGIN, 2 * _LINE + 6), "white")
+    lines = Image.new("RGB", (_INNER, 2 * _LINE + 12), "white")
     draw = ImageDraw.Draw(lines)
-    draw.text((0, 0), f"{seen.source}: {what}", fill=INK, font=font(22))
-    text = f"{measure}; {int(visible.sum())} of {visible.size} vertices visible"
-    draw.text((0, _LINE + 6), text, fill=GREY, font=font(15))
+    draw.text((0, 0), f"{seen.source}: {what}", fill=INK, font=font(26))
+    draw.text((0, _LINE + 12), summary_of(seen, fit), fill=GREY, font=font(16))
     return lines
 
 
-def _upper_row(seen: Observation, fit: Fit, faces: np.ndarray) -> Image.Image:
-    fitted = np.asarray(fit.vertices_m, np.float64)
-    frame = frame_of(fitted, aspect=_PANEL_HEAD / _PANEL)
-    tinted = visibility_colours(np.asarray(fit.visible))
-    views = [View(fitted, yaw, tinted) for yaw in (0.0, _SIDE_YAW)]
-    pictures = [Image.fromarray(p) for p in render_views(views, faces, height=_PANEL, width=_PANEL_HEAD, frame=frame)]
-    captions = ["fit, front (blue: hidden)", "fit, side"]
-    if isinstance(seen, PhotoObservation) and isinstance(fit, PhotoFit):
-        pictures = photo_panels(seen.photo, fit, faces, _PANEL) + pictures
-        captions = ["", "fit in the picture", *captions]
-    else:
-        yaws = (0.0, _SIDE_YAW)
-        pictures = mesh_panels(fit, faces, frame, height=_PANEL, width=_PANEL_HEAD, yaws=yaws) + pictures
-        captions = ["given, front", "given, side", *captions]
-    row = Image.new("RGB", (_WIDTH - 2 * _MARGIN, _PANEL + _LINE), "white")
-    draw = ImageDraw.Draw(row)
-    space = (row.width - sum(picture.width for picture in pictures)) // (len(pictures) - 1)
-    x = 0
-    for picture, caption in zip(pictures, captions, strict=True):
-        row.paste(picture, (x, 0))
-        draw.text((x, _PANEL + 6), caption, fill=GREY, font=font(15))
-        x += picture.width + space
-    if isinstance(fit, PhotoFit):
-        _legend(draw, [("dot", "detected"), ("ring", "under the mask"), ("cross", "fit")])
+def _upper_row(fit: Fit, drawing: Drawing) -> Image.Image:
+    panels = [*drawing.given, *drawing.fitted, *drawing.uncertainty]
+    row = Image.new("RGB", (_INNER, PANEL + _LINE + 6), "white")
+    draw, y = ImageDraw.Draw(row), PANEL + 10
+    space = (row.width - sum(panel.picture.width for panel in panels)) // (len(panels) - 1)
+    x, starts = 0, []
+    for panel in panels:
+        starts.append(x)
+        row.paste(panel.picture, (x, 0))
+        x += panel.picture.width + space
+    for panel, left in zip(panels, starts, strict=True):
+        if isinstance(fit, PhotoFit) and left == 0:
+            _marks(draw, y)
+        else:
+            draw.text((left, y), panel.caption, fill=GREY, font=font(16))
+    if drawing.uncertainty:
+        _scale(row, draw, starts[len(panels) - len(drawing.uncertainty)], y)
     return row
 
 
-def _legend(draw: ImageDraw.ImageDraw, entries: Sequence[tuple[str, str]]) -> None:
+def _marks(draw: ImageDraw.ImageDraw, y: int) -> None:
+    """What the photo's marks mean."""
     x = 6.0
-    for kind, text in entries:
-        draw_mark(draw, np.array([x, _PANEL + 15.0]), kind, 1)
-        draw.text((x + 10, _PANEL + 6), text, fill=GREY, font=font(15))
-        x += 30 + draw.textlength(text, font=font(15))
+    for kind, text in (("dot", "detected"), ("ring", "under the mask"), ("cross", "fit")):
+        draw_mark(draw, np.array([x, y + 10.0]), kind, 1)
+        draw.text((x + 10, y), text, fill=GREY, font=font(16))
+        x += 32 + draw.textlength(text, font=font(16))
 
 
-def _heading(completions: Completions, shown: int) -> Image.Image:
-    """What the heads below are, and the scale of their colours."""
-    count = len(completions.vertices)
-    text = "Completions, front and three-quarter view"
-    if shown < count:
-        text += f": the {shown} most central of {count}"
-    line = Image.new("RGB", (_WIDTH - 2 * _MARGIN, _LINE + 4), "white")
+def _scale(row: Image.Image, draw: ImageDraw.ImageDraw, left: int, y: int) -> None:
+    """The colours of the spread, with their millimetres, under its panels and as wide as both."""
+    text = "spread over the completions, mm:  0"
+    draw.text((left, y), text, fill=GREY, font=font(16))
+    start = round(left + draw.textlength(text, font=font(16))) + 10
+    last = f"{UNCERTAINTY_FULL_MM:g} and more"
+    end = round(row.width - draw.textlength(last, font=font(16)) - 10)
+    bar = uncertainty_colours(np.linspace(0.0, UNCERTAINTY_FULL_MM, end - start))
+    row.paste(Image.fromarray(np.repeat(bar[None], 12, axis=0)), (start, y + 5))
+    draw.text((end + 10, y), last, fill=GREY, font=font(16))
+
+
+def _heading(completions: Completions, drawing: Drawing) -> Image.Image:
+    """What the heads below are."""
+    count, shown = len(completions.vertices), len(drawing.shown)
+    text = f"All {count}" if shown == count else f"The {shown} most central of {count}"
+    how = "skin from the photo" if drawing.textured else "as clay"
+    line = Image.new("RGB", (_INNER, _LINE + 12), "white")
     draw = ImageDraw.Draw(line)
-    draw.text((0, 4), text, fill=INK, font=font(18))
-    bar = uncertainty_colours(np.linspace(0.0, UNCERTAINTY_FULL_MM, 160))
-    right = line.width - 70
-    line.paste(Image.fromarray(np.repeat(bar[None], 14, axis=0)), (right - 160, 8))
-    draw.text((right + 8, 6), f"{UNCERTAINTY_FULL_MM:g} mm", fill=GREY, font=font(15))
-    label = "spread over the completions: 0"
-    draw.text((right - 168 - draw.textlength(label, font=font(15)), 6), label, fill=GREY, font=font(15))
+    draw.line([0, 0, line.width, 0], fill=(226, 222, 218))
+    draw.text((0, 14), text, fill=INK, font=font(20))
+    right = f"from the most central to the most unusual; front and three-quarter view, {how}"
+    draw.text((line.width - draw.textlength(right, font=font(16)), 17), right, fill=GREY, font=font(16))
     return line
 
 
-def _grid(completions: Completions, fit: Fit, faces: np.ndarray, shown: np.ndarray) -> list[Image.Image]:
+def _grid(drawing: Drawing) -> list[Image.Image]:
     """Rows of numbered pairs."""
-    colours = uncertainty_colours(completions.uncertainty)
-    heads = head_frame(np.asarray(completions.vertices)[shown], fit)
-    frame = frame_of(heads.reshape(-1, 3), aspect=_HEAD_WIDTH / _HEAD_HEIGHT)
-    views = [View(head, yaw, colours) for head in heads for yaw in (0.0, THREE_QUARTER_YAW)]
-    drawn = render_views(views, faces, height=_HEAD_HEIGHT, width=_HEAD_WIDTH, frame=frame)
-    rows = []
-    for number, (front, side) in enumerate(drawn.reshape(-1, 2, *drawn.shape[1:])):
+    rows: list[Image.Image] = []
+    for number, (index, (front, side)) in enumerate(zip(drawing.shown, drawing.heads, strict=True)):
         column = number % _COLUMNS
         if not column:
-            rows.append(Image.new("RGB", (_WIDTH - 2 * _MARGIN, _HEAD_HEIGHT), "white"))
-        x = column * (2 * _HEAD_WIDTH + _GAP)
+            rows.append(Image.new("RGB", (_INNER, HEAD_HEIGHT), "white"))
+        x = column * (2 * HEAD_WIDTH + _GAP)
         rows[-1].paste(Image.fromarray(np.concatenate([front, side], axis=1)), (x, 0))
-        ImageDraw.Draw(rows[-1]).text((x, 0), f"{shown[number]:02d}", fill=INK, font=font(17))
+        ImageDraw.Draw(rows[-1]).text((x, 0), f"{index:02d}", fill=GREY, font=font(17))
     return rows
 
 
