@@ -25,6 +25,8 @@ class Mesh(NamedTuple):
     """int32 [F, 3]: triangles, and other polygons as fans of them."""
     visible: np.ndarray | None = None
     """bool [V], where the file says which vertices are visible or hidden."""
+    colours: np.ndarray | None = None
+    """uint8 [V, 3], sRGB, where the file gives its vertices colours."""
 
 
 class Damaged(Exception):

@@ -26,6 +26,7 @@ from ._seen import SeenPixels as SeenPixels
 from ._seen import seen_pixels as seen_pixels
 from ._state import Unknowns as Unknowns
 from ._state import canonical as canonical
+from ._state import mean_head as mean_head
 from ._state import rigid as rigid
 from ._types import Appearance as Appearance
 from ._types import Fit as Fit

@@ -11,6 +11,7 @@ from ._detector import FaceFound as FaceFound
 from ._detector import Landmarks as Landmarks
 from ._detector import detect_faces as detect_faces
 from ._detector import detect_landmarks as detect_landmarks
+from ._detector import glance as glance
 from ._detector import observe_face as observe_face
 from ._detector import person_probability as person_probability
 from ._landmarks68 import EYE_CLOSURE_PAIRS as EYE_CLOSURE_PAIRS
