@@ -38,6 +38,14 @@ def first_mark(names: Iterable[str]) -> str | None:
     return next((name for name in names if name.lower().lstrip("_") in _VISIBLE_NAMES + _HIDDEN_NAMES), None)
 
 
+def srgb_bytes(values: np.ndarray) -> np.ndarray | None:
+    """Colours [V, 3] as bytes, given as bytes or from 0 to 1; None where they are neither."""
+    values = np.asarray(values, np.float64)
+    if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        return None
+    return np.round(values * (255.0 if values.max() <= 1.0 else 1.0)).astype(np.uint8)
+
+
 def visible_by(name: str, values: np.ndarray) -> np.ndarray:
     """What the numbers under such a name say: bool, true where visible."""
     return (values > 0.5) == (name.lower().lstrip("_") in _VISIBLE_NAMES)

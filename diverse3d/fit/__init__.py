@@ -8,6 +8,8 @@ from ._crop import crop_face as crop_face
 from ._crop import cut as cut
 from ._fit import fit as fit
 from ._fit import prepare as prepare
+from ._noise import SCAN_NOISE as SCAN_NOISE
+from ._noise import scan_noise as scan_noise
 from ._noise import LEARNT_NOISE as LEARNT_NOISE
 from ._noise import NoiseModel as NoiseModel
 from ._noise import check_noise as check_noise

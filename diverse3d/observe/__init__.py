@@ -26,6 +26,7 @@ from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh
 from ._observation import Photo as Photo
 from ._observation import PhotoObservation as PhotoObservation
+from ._observation import SurfaceNoise as SurfaceNoise
 from ._occluder import inside_outline as inside_outline
 from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder

@@ -123,7 +123,7 @@ def fine(
     noise σ and misfit τ say as much as one with σ²/n + τ². The smallest τ is taken under which identity and residual
     are as large as the prior expects of the unknowns that the scan determines (MacKay 1992, eq. 2.20).
     """
-    step, best = Step(start, np.inf), None
+    step, best = Step(start, np.inf, np.eye(len(start))), None
     for misfit in _MISFIT_M:
         vertices = linear.vertices_m(step.point)
         rows = match.of_points(vertices, REACH_M)

@@ -19,7 +19,7 @@ from . import _icp
 from ._cloud import Cloud
 from ._pose import Pose, find_pose, given_pose, other_faces
 from ._relax import relax
-from ._solve import Linear
+from ._solve import Linear, Rows
 from ._surface import ScanSurface
 from ._verdict import Figures, Word, judge
 
@@ -38,9 +38,11 @@ _SECOND_START_RAD = 0.12
 _HAIRY = {"scalp": 0.25, "neck": 0.5, "left_ear": 0.5, "right_ear": 0.5}
 """How much parts count where hair, a collar or a cap may stand off the skin."""
 _ACCEPTED = 4.0
+_LEAST_POINTS = 0.5
+"""Points that make a vertex visible, each counted by how near it is to it."""
 _LEAST_REACH_M = 1.0e-3
-ACROSS_M = 0.01
-"""Noise along the surface: a scan's geometry alone says where the skin is, not which of its points is where."""
+_SLIDING = 8.0
+"""Neighbours slide together, so that they tell less than as many independent errors of what each may slide by."""
 
 
 class Registration(NamedTuple):
@@ -54,6 +56,8 @@ class Registration(NamedTuple):
     """Unit normals there."""
     along_m: Float[np.ndarray, " V"]
     """Noise along the normal, a standard deviation."""
+    across_m: Float[np.ndarray, " V"]
+    """The same along the surface: a scan's geometry says where the skin is, much less which of its points is where."""
     residual_m: Float[np.ndarray, " V"]
     """How far the scan lies above the registered surface, NaN where not visible."""
     partner: Float[np.ndarray, "V 3"]
@@ -138,11 +142,11 @@ def _registered(
     vertices = relax(match, found.vertices_m, faces, found.sigma_m, noise)
     rows = match.of_points(vertices, _icp.REACH_M)
     spread = _icp.spread(rows.off_m[rows.root > 0])
-    pairs = match.of_vertices(vertices, max(_ACCEPTED * spread, _LEAST_REACH_M))
-    visible = pairs.accepted & (found.points > 0.25)
+    count, off = _at_vertices(rows, max(_ACCEPTED * spread, _LEAST_REACH_M), head.n_vertices)
+    pairs = match.of_vertices(vertices, _icp.REACH_M)
+    visible = count > _LEAST_POINTS
     # A vertex alone among rejected ones met something by chance.
     visible &= _beside(visible, faces) >= 2
-    off = np.where(visible, pairs.off_m(vertices), np.nan)
     seen_face = visible & outer
     marked = np.isfinite(marks_m).all(axis=1)
     fitted = _places68(head, vertices)
@@ -167,14 +171,15 @@ def _registered(
         )
     world = (vertices - frame.shift_m) @ frame.turn + unit_m * surface.middle
     normals = _icp.host_normals(vertices, faces) @ frame.turn
-    along = np.sqrt(spread**2 / np.maximum(found.points, 1.0) + found.misfit_m**2 / 4 + (0.25 * noise) ** 2)
+    along = np.sqrt(spread**2 / np.maximum(count, 1.0) + found.misfit_m**2 / 4 + (0.25 * noise) ** 2)
+    across = np.maximum(_SLIDING * linear.spread_across_m(found.step, _icp.host_normals(vertices, faces)), along)
     colours = None
     if cloud.colours is not None:
         own = np.full((head.n_vertices, 3), 200, np.uint8) if head.colours is None else np.asarray(head.colours)
         colours = np.where(visible[:, None], cloud.colours[pairs.index], own).astype(np.uint8)
     partner = np.where(visible[:, None], (pairs.target_m - frame.shift_m) @ frame.turn / unit_m + surface.middle, np.nan)
     return Registration(
-        world, visible, normals, along, off, partner, colours, pose.landmarks + surface.middle, name, unit_m,
+        world, visible, normals, along, across, np.where(visible, off, np.nan), partner, colours, pose.landmarks + surface.middle, name, unit_m,
         verdict, tuple(reasons), tuple(notes), figures,
     )  # fmt: skip
 
@@ -229,6 +234,15 @@ def _places68(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
     if points is None:
         return np.full((68, 3), np.nan)
     return (vertices[np.asarray(points.corners)] * np.asarray(points.barycentric)[:, :, None]).sum(axis=1)
+
+
+def _at_vertices(rows: Rows, reach_m: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many points within reach speak for each vertex, and how far above it they lie in the mean."""
+    near = rows.root * (np.abs(rows.off_m) <= reach_m)
+    share = (rows.shares * near[:, None]).ravel()
+    number = np.bincount(rows.corners.ravel(), share, count)
+    total = np.bincount(rows.corners.ravel(), share * np.repeat(rows.off_m, 3), count)
+    return number, total / number.clip(1e-9)
 
 
 def _beside(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -44,6 +44,8 @@ class Step(NamedTuple):
     point: Float[np.ndarray, " D"]
     surprise: float
     """Mean square of identity and residual against what the prior expects of as many as the evidence determines."""
+    covariance: Float[np.ndarray, "D D"]
+    """What the evidence leaves open."""
 
 
 class Linear:
@@ -61,15 +63,15 @@ class Linear:
 
     def unknowns(self, point: Float[np.ndarray, " D"]) -> Unknowns:
         """The vector as the unknowns of a fit."""
-        return _unknowns(self._head, on_device(point, self._head.dtype))
+        return _unknowns(self._head, self._on(point))
 
     def vertices_m(self, point: Float[np.ndarray, " D"]) -> Float[np.ndarray, "V 3"]:
         """Where the vertices are."""
-        return np.asarray(_vertices(self._head, on_device(point, self._head.dtype)), np.float64)
+        return np.asarray(_vertices(self._head, self._on(point)), np.float64)
 
     def step(self, point: Float[np.ndarray, " D"], groups: list[Rows]) -> Step:
         """The most likely unknowns, all evidence linearised at a point."""
-        parts = _linearised(self._head, on_device(point, self._head.dtype))
+        parts = _linearised(self._head, self._on(point))
         turns, others = (np.asarray(part, np.float64) for part in parts)
         used, groups = _restricted(groups)
         columns = np.einsum("vxy,kvy->vxk", turns[used], self._components[:, used], optimize=True)
@@ -88,7 +90,23 @@ class Linear:
         inverse = np.linalg.inv(normal)
         new = point + inverse @ pull
         told = (1.0 - root**2 * np.diag(inverse))[self._identity]
-        return Step(new, float((new[self._identity] ** 2).sum() / max(told.sum(), 1.0)))
+        return Step(new, float((new[self._identity] ** 2).sum() / max(told.sum(), 1.0)), inverse)
+
+
+    def spread_across_m(self, step: Step, normals: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, " V"]:
+        """How far each vertex may still slide along the surface: a standard deviation a coordinate."""
+        turns, others = (np.asarray(part, np.float64) for part in _linearised(self._head, self._on(step.point)))
+        root = np.linalg.cholesky(step.covariance)
+        square = np.zeros(len(turns))
+        for part in np.array_split(np.arange(len(turns)), 8):
+            columns = np.einsum("vxy,kvy->vxk", turns[part], self._components[:, part], optimize=True)
+            moved = np.concatenate([columns, others[part]], axis=2) @ root
+            upright = np.einsum("vxk,vx->vk", moved, normals[part])
+            square[part] = (moved**2).sum(axis=(1, 2)) - (upright**2).sum(axis=1)
+        return np.sqrt(square.clip(0) / 2)
+
+    def _on(self, point: np.ndarray) -> Array:
+        return on_device(point, self._head.dtype)
 
 
 def _restricted(groups: list[Rows]) -> tuple[Int[np.ndarray, " U"], list[Rows]]:
