@@ -58,7 +58,16 @@ DEMO_PHOTO = _Path(__file__).parent / "assets" / "astronaut.png"
 """The bundled photo (NASA, public domain)."""
 
 _NAMES = {
-    "_api": ("Interpolation", "Result", "complete", "fit", "interpolate", "observe_mesh", "observe_photo", "observe_scan"),
+    "_api": (
+        "Interpolation",
+        "Result",
+        "complete",
+        "fit",
+        "interpolate",
+        "observe_mesh",
+        "observe_photo",
+        "observe_scan",
+    ),
     "_errors": ("InputError",),
     "_methods": ("METHODS", "DiversifyConfig"),
     "_names": ("REGIONS",),

@@ -220,8 +220,8 @@ def _in_world(
 def choose_posterior(seen: Observation, head: HeadModel, fit: Fit, noise: str | NoiseModel | None = None) -> Posterior:
     """The closed-form posterior under the noise asked for, or under the one that fits the input.
 
-    That is `realistic` for a photo's fit; for a registered scan its own; for another mesh `exact` or `realistic`, whichever explains its visible vertices
-    better (by log evidence).
+    That is `realistic` for a photo's fit; for a registered scan its own; for another mesh `exact` or `realistic`,
+    whichever explains its visible vertices better (by log evidence).
     """
     if isinstance(noise, NoiseModel):
         return posterior(head, fit, noise)

@@ -101,7 +101,7 @@ class Trust(eqx.Module):
         if self.normals is None or self.across is None:
             return rows * self.along.reshape(shape)
         normal = self.normals.reshape((-1, 3) + (1,) * (rows.ndim - 1))
-        single = rows.reshape((-1, 3) + rows.shape[1:])
+        single = rows.reshape((-1, 3, *rows.shape[1:]))
         upright = (normal * jnp.sum(normal * single, axis=1, keepdims=True)).reshape(rows.shape)
         return rows * self.across.reshape(shape) + upright * (self.along - self.across).reshape(shape)
 

@@ -35,7 +35,7 @@ class Pairs(NamedTuple):
     target_m: Float[np.ndarray, "V 3"]
     normal: Float[np.ndarray, "V 3"]
     accepted: Bool[np.ndarray, " V"]
-    index: Int[np.ndarray, " V"]
+    nearest: Int[np.ndarray, " V"]
     """The scan's point."""
 
     def off_m(self, vertices_m: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, " V"]:

@@ -1,6 +1,7 @@
 """Landmarks that a user marked on a scan, from the formats in which people keep them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def _of_tag(tag: bytes, path: Path) -> tuple[str, list[bytes]]:
         raise InputError(f"{path} holds a point without a name, x, y and z.") from None
 
 
-def _table(pairs: list[tuple[str, object]], path: Path) -> np.ndarray:
+def _table(pairs: Sequence[tuple[str, object]], path: Path) -> np.ndarray:
     places = np.full((68, 3), np.nan)
     for name, value in pairs:
         word = re.sub(r"[\s\-]+", "_", name.strip().lower())
@@ -82,7 +83,9 @@ def _rows(values: object, path: Path) -> np.ndarray:
     except (TypeError, ValueError):
         raise InputError(f"{path} holds landmarks that are no numbers.") from None
     if rows.shape not in ((68, 3), (51, 3)):
-        raise InputError(f"{path} holds an array of shape {rows.shape}; landmarks without names are [68, 3] or [51, 3].")
+        raise InputError(
+            f"{path} holds an array of shape {rows.shape}; landmarks without names are [68, 3] or [51, 3]."
+        )
     return np.concatenate([np.full((68 - len(rows), 3), np.nan), rows])
 
 

@@ -20,7 +20,9 @@ def observed(registration: Registration, source: str) -> ScanObservation:
     visible = registration.visible
     kept = np.where(visible[:, None], registration.vertices_m, 0.0)
     noise = SurfaceNoise(registration.normals, registration.along_m, registration.across_m)
-    digest = hashlib.sha256(kept.tobytes() + visible.tobytes() + noise.normals.tobytes() + noise.along_m.tobytes() + noise.across_m.tobytes())
+    digest = hashlib.sha256(kept.tobytes() + visible.tobytes())
+    for part in (noise.normals, noise.along_m, noise.across_m):
+        digest.update(part.tobytes())
     return ScanObservation(
         mesh=PartialMesh(vertices_m=kept, visible=visible, unit_m=1.0, noise=noise),
         source=source,

@@ -69,7 +69,7 @@ def show(cloud: Cloud, turn: np.ndarray, centre: np.ndarray, width: float, size_
     second = np.cross(normals, first)
     corner = np.stack([points + first, points + second, points - first, points - second], axis=1).reshape(-1, 3)
     quad = 4 * np.arange(len(points))[:, None]
-    faces = np.concatenate([quad + [0, 1, 2], quad + [0, 2, 3]])
+    faces = np.concatenate([quad + np.array(corners) for corners in ((0, 1, 2), (0, 2, 3))])
     scale = size_px / width
     pixel = np.stack([size_px / 2 + scale * corner[:, 0], size_px / 2 - scale * corner[:, 1]], axis=1)
     hits = zbuffer(pixel, corner[:, 2], faces, height=size_px, width=size_px)
@@ -90,8 +90,8 @@ def find_pose(cloud: Cloud, head: HeadModel, source: str) -> Pose:
     best = _clearest(cloud, head, enough=True)
     if best is None:
         raise InputError(
-            f"No face was found in {source} from any side: it may show the back of a head, too little of a face, several "
-            "things at once, or no head; cut out the face, or mark it with --landmarks FILE."
+            f"No face was found in {source} from any side: it may show the back of a head, too little of a face, "
+            "several things at once, or no head; cut out the face, or mark it with --landmarks FILE."
         )
     return best
 
@@ -131,7 +131,9 @@ def given_pose(landmarks: Float[np.ndarray, "68 3"], cloud: Cloud, head: HeadMod
             "person's), or the scan may be mirrored."
         )
     if rms > 0.025:
-        raise InputError(f"The landmarks of {source} are no face's: they lie {1e3 * rms:.0f} mm off the best similarity.")
+        raise InputError(
+            f"The landmarks of {source} are no face's: they lie {1e3 * rms:.0f} mm off the best similarity."
+        )
     pose = Pose(turn, shift, scale, landmarks, rms, 1.0, False)
     at = _near_nose(cloud, pose)
     return pose._replace(inside=bool(at.any() and np.median((cloud.normals @ turn[2])[at]) < 0))
@@ -235,8 +237,7 @@ def _closer(
                 scores.append(score)
         if not seen:
             return None
-        with np.errstate(all="ignore"):
-            marks = np.nanmedian(np.stack(seen), axis=0)
+        marks = _medians(np.stack(seen))
         nearer = _similarity(head, marks, max(scores))
         if nearer is None:
             return None
@@ -245,6 +246,14 @@ def _closer(
     at = _near_nose(fine, pose)
     inside = bool(np.median(facing[at]) < 0) if at.any() else False
     return pose._replace(inside=inside)
+
+
+def _medians(marks: np.ndarray) -> np.ndarray:
+    """Middle of each landmark's places in several pictures [n, 68, 3], NaN where no picture shows it."""
+    known = np.isfinite(marks).all(axis=2).any(axis=0)
+    middle = np.full(marks.shape[1:], np.nan)
+    middle[known] = np.nanmedian(marks[:, known], axis=0)
+    return middle
 
 
 def _near_nose(cloud: Cloud, pose: Pose) -> Bool[np.ndarray, " P"]:

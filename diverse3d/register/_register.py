@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
@@ -14,7 +15,7 @@ from .._errors import InputError
 from ..files import Mesh
 from ..fit import mean_head
 from ..head import HeadModel
-from ..surface import Portrait
+from ..surface import Portrait, host_normals
 from . import _icp
 from ._cloud import Cloud
 from ._pose import Pose, find_pose, given_pose, other_faces
@@ -170,25 +171,40 @@ def _registered(
             f"({name}); --landmarks and --unit say what can't be found."
         )
     world = (vertices - frame.shift_m) @ frame.turn + unit_m * surface.middle
-    normals = _icp.host_normals(vertices, faces) @ frame.turn
+    normals = host_normals(vertices, faces) @ frame.turn
     along = np.sqrt(spread**2 / np.maximum(count, 1.0) + found.misfit_m**2 / 4 + (0.25 * noise) ** 2)
-    across = np.maximum(_SLIDING * linear.spread_across_m(found.step, _icp.host_normals(vertices, faces)), along)
+    across = np.maximum(_SLIDING * linear.spread_across_m(found.step, host_normals(vertices, faces)), along)
     colours = None
     if cloud.colours is not None:
         own = np.full((head.n_vertices, 3), 200, np.uint8) if head.colours is None else np.asarray(head.colours)
-        colours = np.where(visible[:, None], cloud.colours[pairs.index], own).astype(np.uint8)
-    partner = np.where(visible[:, None], (pairs.target_m - frame.shift_m) @ frame.turn / unit_m + surface.middle, np.nan)
+        colours = np.where(visible[:, None], cloud.colours[pairs.nearest], own).astype(np.uint8)
+    partner = (pairs.target_m - frame.shift_m) @ frame.turn / unit_m + surface.middle
     return Registration(
-        world, visible, normals, along, across, np.where(visible, off, np.nan), partner, colours, pose.landmarks + surface.middle, name, unit_m,
-        verdict, tuple(reasons), tuple(notes), figures,
-    )  # fmt: skip
+        vertices_m=world,
+        visible=visible,
+        normals=normals,
+        along_m=along,
+        across_m=across,
+        residual_m=np.where(visible, off, np.nan),
+        partner=np.where(visible[:, None], partner, np.nan),
+        colours=colours,
+        landmarks=pose.landmarks + surface.middle,
+        unit=name,
+        unit_m=unit_m,
+        verdict=verdict,
+        reasons=tuple(reasons),
+        notes=tuple(notes),
+        figures=figures,
+    )
 
 
 def _read(scan: Any) -> tuple[str, Mesh]:
     if isinstance(scan, str | Path):
         path = Path(scan)
         if path.suffix.lower() not in files.MESH_SUFFIXES:
-            raise InputError(f"{path} can't be read as a scan by its name: give a {', '.join(files.MESH_SUFFIXES)} file.")
+            raise InputError(
+                f"{path} can't be read as a scan by its name: give a {', '.join(files.MESH_SUFFIXES)} file."
+            )
         if not path.is_file():
             raise InputError(f"There is no scan {path}.")
         return path.name, files.read_mesh(path)
@@ -211,8 +227,8 @@ def _unit(scale_m: float, asked: str | None, source: str, notes: list[str]) -> t
     if 1 / _UNIT_WITHIN < scale_m / UNITS_M[name] < _UNIT_WITHIN:
         return name, UNITS_M[name]
     notes.append(
-        f"Its unit is none that is known: a face's size makes it {1e3 * scale_m:.3g} mm, so lengths are only as right as "
-        "that; give --unit where it is known."
+        f"Its unit is none that is known: a face's size makes it {1e3 * scale_m:.3g} mm, so lengths are only as "
+        "right as that; give --unit where it is known."
     )
     return "unknown", scale_m
 
@@ -282,14 +298,10 @@ def _about_face(cloud: Cloud, marks_m: np.ndarray) -> Cloud:
     if len(cloud.points) < 10:
         return cloud
     tree = cKDTree(cloud.points)
-    graph = tree.sparse_distance_matrix(tree, _LINK_M, output_type="coo_matrix") if len(cloud.points) < 4000 else None
-    if graph is None:
-        distance, index = tree.query(cloud.points, 8, distance_upper_bound=_LINK_M, workers=-1)
-        row = np.repeat(np.arange(len(index)), index.shape[1])
-        ok = np.isfinite(distance).ravel()
-        from scipy.sparse import coo_matrix
-
-        graph = coo_matrix((np.ones(ok.sum()), (row[ok], index.ravel()[ok])), (len(index), len(index)))
+    distance, index = tree.query(cloud.points, 8, distance_upper_bound=_LINK_M, workers=-1)
+    linked = np.isfinite(distance)
+    row = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
+    graph = coo_matrix((np.ones(linked.sum()), (row[linked], index[linked])), (len(index), len(index)))
     label = connected_components(graph, directed=False)[1]
     known = marks_m[np.isfinite(marks_m).all(axis=1)]
     at = tree.query(known)[1]

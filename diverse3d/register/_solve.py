@@ -92,7 +92,6 @@ class Linear:
         told = (1.0 - root**2 * np.diag(inverse))[self._identity]
         return Step(new, float((new[self._identity] ** 2).sum() / max(told.sum(), 1.0)), inverse)
 
-
     def spread_across_m(self, step: Step, normals: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, " V"]:
         """How far each vertex may still slide along the surface: a standard deviation a coordinate."""
         turns, others = (np.asarray(part, np.float64) for part in _linearised(self._head, self._on(step.point)))
@@ -115,7 +114,9 @@ def _restricted(groups: list[Rows]) -> tuple[Int[np.ndarray, " U"], list[Rows]]:
     used, place = np.unique(np.concatenate([rows.corners.ravel() for rows in groups]), return_inverse=True)
     ends = np.cumsum([rows.corners.size for rows in groups])[:-1]
     places = np.split(place.ravel(), ends)
-    return used, [rows._replace(corners=own.reshape(rows.corners.shape)) for rows, own in zip(groups, places, strict=True)]
+    return used, [
+        rows._replace(corners=own.reshape(rows.corners.shape)) for rows, own in zip(groups, places, strict=True)
+    ]
 
 
 def _matrix(rows: Rows, count: int) -> sparse.csr_matrix:
@@ -150,7 +151,7 @@ def _linearised(head: HeadModel, point: Float[Array, " D"]) -> tuple[Float[Array
         return _vertices(head, jnp.concatenate([shape, rest]))
 
     def of_offset(offset: Float[Array, "3"]) -> Float[Array, "V 3"]:
-        moved = eqx.tree_at(lambda h: h.template_m, head, head.template_m + offset)
+        moved = eqx.tree_at(lambda h: h.template_m, head, head.template_m + offset[None, :])
         return _vertices(moved, point)
 
     return jax.jacfwd(of_offset)(jnp.zeros(3, head.dtype)), jax.jacfwd(of_rest)(rest)

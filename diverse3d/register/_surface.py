@@ -1,7 +1,7 @@
 """A mesh file's surface as points of a wanted density."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from .._errors import InputError
 from ..files import Mesh
@@ -22,7 +22,7 @@ class ScanSurface:
         """Raises `InputError` for a scan with hardly any points, or points in one place or impossibly far apart."""
         points = np.asarray(mesh.vertices, np.float64)
         with np.errstate(invalid="ignore"):
-            finite = (np.abs(points) < _LARGEST).all(axis=1)
+            finite = np.all(np.abs(points) < _LARGEST, axis=1)
         if finite.sum() < _FEWEST_POINTS:
             raise InputError(
                 f"{source} has {int(finite.sum())} usable points; a scan that shows a face has thousands of them."
@@ -35,7 +35,7 @@ class ScanSurface:
             raise InputError(f"{source}: all points lie in one place; give a scan that shows a face.")
         self.points, self.colours = points, mesh.colours
         self.faces = np.zeros((0, 3), np.int32)
-        self.used = finite
+        self.used: np.ndarray = finite
         faces = mesh.faces[finite[mesh.faces].all(axis=1)] if len(mesh.faces) else mesh.faces
         if len(faces):
             a, b, c = (points[faces[:, i]] for i in range(3))
@@ -51,7 +51,7 @@ class ScanSurface:
     def cloud(self, density: float, near: Bool[np.ndarray, " n"] | None = None) -> Cloud:
         """Points of the surface, at least `density` a unit of area and the vertices themselves, then thinned to about
         that; `near` keeps the surface about some vertices alone."""
-        keep = self.used if near is None else self.used & near
+        keep: np.ndarray = self.used if near is None else self.used & near
         if not len(self.faces):
             return _fewer(cloud_of_points(*_given(self.points, self.colours, keep)), density)
         index = np.flatnonzero(keep)
@@ -77,7 +77,9 @@ class ScanSurface:
         corner = self.faces[face]
         normal = (self.normals[corner] * weight).sum(axis=1)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-12)
-        colours = None if self.colours is None else np.round((self.colours[corner] * weight).sum(axis=1)).astype(np.uint8)
+        colours = (
+            None if self.colours is None else np.round((self.colours[corner] * weight).sum(axis=1)).astype(np.uint8)
+        )
         return (self.points[corner] * weight).sum(axis=1), normal, colours
 
 

@@ -20,8 +20,8 @@ from ..fit import Fit, FitConfig, PhotoFit
 from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
-from ..register import Registration, ScanObservation
 from ..observe import MeshObservation, Observation, Photo, PhotoObservation, write_png
+from ..register import Registration, ScanObservation
 from ..segment import UNSURE
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._glb import Skin, write_glb
