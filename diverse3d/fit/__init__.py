@@ -10,6 +10,7 @@ from ._fit import fit as fit
 from ._fit import prepare as prepare
 from ._noise import LEARNT_NOISE as LEARNT_NOISE
 from ._noise import SCAN_NOISE as SCAN_NOISE
+from ._noise import Facing as Facing
 from ._noise import NoiseModel as NoiseModel
 from ._noise import check_noise as check_noise
 from ._noise import isotropic_noise as isotropic_noise

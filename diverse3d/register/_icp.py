@@ -12,6 +12,8 @@ from ._cloud import Cloud
 from ._solve import Linear, Rows, Step
 
 COARSE = 10
+_EVERY = 2
+"""One in so many vertices is enough for the coarse rounds."""
 _TRUST_M = (3e-3, 3e-4)
 REACH_M = 4e-3
 """Within what distance a point of the scan may be a vertex's partner …"""
@@ -102,6 +104,7 @@ def coarse(
     """The unknowns by each vertex's nearest point, from up to centimetres and degrees away; `marks` are landmarks,
     whose `off_m` says where they should be, see `marks_at`."""
     point, own = start, np.arange(len(weight))[:, None]
+    weight = weight * (np.arange(len(weight)) % _EVERY == 0)
     for number in range(COARSE):
         vertices, share = linear.vertices_m(point), number / (COARSE - 1)
         reach, trust = (low * (high / low) ** share for low, high in (_REACHES_M, _TRUST_M))
@@ -123,19 +126,19 @@ def fine(
     noise σ and misfit τ say as much as one with σ²/n + τ². The smallest τ is taken under which identity and residual
     are as large as the prior expects of the unknowns that the scan determines (MacKay 1992, eq. 2.20).
     """
-    step, best = Step(start, np.inf, np.eye(len(start))), None
+    point, best = start, None
     for misfit in _MISFIT_M:
-        vertices = linear.vertices_m(step.point)
+        vertices = linear.vertices_m(point)
         rows = match.of_points(vertices, REACH_M)
         sigma = spread(rows.off_m[rows.root > 0])
         count = np.bincount(rows.corners.ravel(), (rows.shares * rows.root[:, None]).ravel(), len(weight))
         beside = (count[rows.corners] * rows.shares).sum(axis=1)
         trust = np.sqrt(sigma**2 + beside * misfit**2) * (1.0 + (rows.off_m / (_OUTLYING * sigma)) ** 2)
         root = rows.root * weight[rows.corners].min(axis=1) / trust
-        step = linear.step(step.point, [rows._replace(root=root), marks_at(marks, vertices, 1.0)])
+        step = linear.step(point, [rows._replace(root=root), marks_at(marks, vertices, 1.0)])
         if best is not None and step.surprise > _LIKELY:
             break
-        best = Registered(step, linear.vertices_m(step.point), sigma, misfit, count)
+        best, point = Registered(step, linear.vertices_m(step.point), sigma, misfit, count), step.point
     assert best is not None
     return best
 

@@ -6,13 +6,12 @@ from jaxtyping import Float, Int
 from scipy.sparse.linalg import splu
 
 from ..surface import host_normals, uniform_laplacian
-from ._icp import Matcher
+from ._icp import REACH_M, Matcher, spread
 
 _STIFFNESS_M = (1e-4, 2e-3)
 """Displacement's mean curvature over neighbouring vertices, as a standard deviation: first and last."""
 _ROUNDS = 6
 _SIZE_M = 5e-3
-_REACH_M = 4e-3
 
 
 def relax(
@@ -27,22 +26,21 @@ def relax(
     laplacian = uniform_laplacian(faces, len(vertices_m))
     stiff = (laplacian.T @ laplacian).tocsc()
     moved, now, last = np.zeros(len(vertices_m)), vertices_m, sigma_m
+    rows = match.of_points(now, REACH_M)
     for number in range(_ROUNDS):
         if last <= 1.02 * noise_m:
             break
         curvature = _STIFFNESS_M[0] * (_STIFFNESS_M[1] / _STIFFNESS_M[0]) ** (number / (_ROUNDS - 1))
-        rows = match.of_points(now, _REACH_M)
         root = rows.root / last / (1.0 + (rows.off_m / (3.0 * last)) ** 2)
         share = rows.shares * np.einsum("rcx,rx->rc", normals[rows.corners], rows.direction) * root[:, None]
         place = np.broadcast_to(np.arange(len(root))[:, None], share.shape)
         matrix = sparse.csr_matrix((share.ravel(), (place.ravel(), rows.corners.ravel())), (len(root), len(moved)))
         precision = matrix.T @ matrix + stiff / curvature**2 + sparse.identity(len(moved)) / _SIZE_M**2
-        right = matrix.T @ (root * rows.off_m + matrix @ moved)
-        moved = splu(precision.tocsc()).solve(right)
+        moved = splu(precision.tocsc()).solve(matrix.T @ (root * rows.off_m + matrix @ moved))
         now = vertices_m + moved[:, None] * normals
-        off = match.of_points(now, _REACH_M)
-        spread = 1.4826 * float(np.median(np.abs(off.off_m[off.root > 0]))) if (off.root > 0).any() else last
-        if number and spread > 0.99 * last:
+        rows = match.of_points(now, REACH_M)
+        now_spread = spread(rows.off_m[rows.root > 0])
+        if number and now_spread > 0.99 * last:
             break
-        last = min(spread, last)
+        last = min(now_spread, last)
     return now
