@@ -18,7 +18,7 @@ from diverse3d.register._solve import Linear, Rows, _linearised
 from diverse3d.register._surface import ScanSurface
 from diverse3d.register._verdict import Figures, judge
 from diverse3d.surface import nearest_places
-from scenes._scan import RawScan, raw_scan
+from scenes import RawScan, raw_scan
 
 NO_FACES = np.zeros((0, 3), np.int32)
 
