@@ -11,6 +11,9 @@ from scipy.spatial import cKDTree
 _NEIGHBOURS = 12
 """Points that a normal is found from."""
 
+_STRAY = 5.0
+"""Points whose neighbours are so many times farther than usual are none of a surface."""
+
 
 class Cloud(NamedTuple):
     """Points of a surface."""
@@ -56,6 +59,9 @@ def cloud_of_points(points: Float[np.ndarray, "P 3"], colours: UInt8[np.ndarray,
     The sign of each connected piece is such that most of it faces away from the cloud's middle.
     """
     count = min(_NEIGHBOURS, len(points))
+    distance = cKDTree(points).query(points, count, workers=-1)[0][:, -1]
+    close = distance <= _STRAY * np.median(distance)
+    points, colours = points[close], None if colours is None else colours[close]
     distance, index = cKDTree(points).query(points, count, workers=-1)
     near = points[index]
     near = near - near.mean(axis=1, keepdims=True)

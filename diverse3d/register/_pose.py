@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from .._errors import InputError
 from ..fit import mean_head
@@ -16,6 +20,9 @@ from ._cloud import Cloud, thinned
 _GLANCE_PX, _LOOK_PX = 160, 400
 _GLANCE_POINTS = 12_000
 _SURE, _LIKELY = 0.85, 0.5
+_MOST_LOOKS = 12
+_BACKGROUND = 237
+_GAP_PX = 2.0
 _CLAY = np.array([205.0, 165.0, 140.0])
 _TURNS_RAD = np.radians([0.0, -25.0, 25.0])
 _LOOK_WIDTH_M = 0.32
@@ -62,7 +69,7 @@ def show(cloud: Cloud, turn: np.ndarray, centre: np.ndarray, width: float, size_
     index = np.flatnonzero(near)
     points, normals = points[near], normals[near]
     if not len(points):
-        return Look(np.full((size_px, size_px, 3), 237, np.uint8), np.full((size_px, size_px), -1, np.int32))
+        return Look(np.full((size_px, size_px, 3), _BACKGROUND, np.uint8), np.full((size_px, size_px), -1, np.int32))
     help_axis = np.where(np.abs(normals[:, :1]) < 0.7, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
     first = np.cross(normals, help_axis)
     first *= disc / np.linalg.norm(first, axis=1, keepdims=True).clip(1e-12)
@@ -79,8 +86,17 @@ def show(cloud: Cloud, turn: np.ndarray, centre: np.ndarray, width: float, size_
     light = 0.25 + 0.75 * np.clip(facing @ (np.array([-0.3, 0.45, 0.85]) / 1.008), 0, 1)
     albedo = np.broadcast_to(_CLAY, points.shape) if cloud.colours is None else cloud.colours[index]
     shade = albedo * (light[:, None] if cloud.colours is None else 0.35 + 0.65 * light[:, None])
-    picture = np.where(seen[:, :, None], shade[which], 237.0)
-    return Look(np.clip(picture, 0, 255).astype(np.uint8), np.where(seen, index[which], -1).astype(np.int32))
+    point = np.where(seen, index[which], -1)
+    # Gaps between discs take what is beside them; holes within the surface a blurred colour, but no point.
+    away, (row, column) = distance_transform_edt(~seen, return_indices=True)
+    filled = binary_fill_holes(away <= _GAP_PX)
+    picture = np.where(filled[:, :, None], shade[which[row, column]], _BACKGROUND)
+    blurred = gaussian_filter(picture, (4.0, 4.0, 0.0))
+    picture = np.where((filled & (away > _GAP_PX))[:, :, None], blurred, picture)
+    smooth = gaussian_filter(picture, (*2 * (0.3 * disc * scale,), 0.0))
+    picture = np.where(filled[:, :, None], smooth, picture)
+    point = np.where(away <= _GAP_PX, point[row, column], -1)
+    return Look(np.clip(picture, 0, 255).astype(np.uint8), point.astype(np.int32))
 
 
 def find_pose(cloud: Cloud, head: HeadModel, source: str) -> Pose:
@@ -99,21 +115,23 @@ def find_pose(cloud: Cloud, head: HeadModel, source: str) -> Pose:
 def _clearest(cloud: Cloud, head: HeadModel, *, enough: bool) -> Pose | None:
     """The face whose landmarks fit a face best; with `enough`, the first that fits well."""
     best: Pose | None = None
-    unsure = []
+    unsure: list[_Glance] = []
+
+    def better(seen: _Glance) -> Pose | None:
+        pose = _closer(cloud, head, *seen)
+        return best if pose is None or (best is not None and best.misfit <= pose.misfit) else pose
+
     for seen in _glances(_coarse(cloud)):
-        if seen[0].score < _SURE:
+        if seen.detection.score < _SURE:
             unsure.append(seen)
             continue
-        pose = _closer(cloud, head, *seen)
-        if pose is not None and (best is None or pose.misfit < best.misfit):
-            best = pose
+        best = better(seen)
         if enough and best is not None and best.misfit < 0.5 * _ROUGH:
             return best
-    for seen in sorted(unsure, key=lambda one: -one[0].score)[:6]:
-        if best is None or best.misfit > 0.7 * _ROUGH:
-            pose = _closer(cloud, head, *seen)
-            if pose is not None and (best is None or pose.misfit < best.misfit):
-                best = pose
+    for seen in sorted(unsure, key=lambda one: -one.detection.score)[:_MOST_LOOKS]:
+        if best is not None and best.misfit < 0.5 * _ROUGH:
+            break
+        best = better(seen)
     return best if best is not None and best.misfit < _ROUGH and best.certainty > 0.5 else None
 
 
@@ -175,21 +193,58 @@ def _directions(cloud: Cloud) -> Iterator[np.ndarray]:
     yield from np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], axis=1)
 
 
-def _glances(cloud: Cloud) -> Iterator[tuple[Detection, np.ndarray, np.ndarray, float]]:
-    """Faces in small pictures from all sides, each also turned by eighths."""
-    low, high = np.quantile(cloud.points, [0.01, 0.99], axis=0)
-    centre = (low + high) / 2
-    width = 1.25 * float(np.linalg.norm(high - low)) / 1.3
-    area_a_point = (np.ptp(cloud.points, axis=0) ** 2).sum() / len(cloud.points)
-    disc = 0.9 * float(np.sqrt(area_a_point))
-    for direction in _directions(cloud):
-        for roll in (0.0, np.pi / 4):
-            turn = _facing(direction, roll)
-            look = show(cloud, turn, centre, width, _GLANCE_PX, disc)
-            for quarter in range(4):
-                for detection in glance(look.rgb, quarter):
-                    if detection.score >= _LIKELY:
-                        yield detection, turn, centre, width
+class _Glance(NamedTuple):
+    """A face in a small picture."""
+
+    detection: Detection
+    turn: np.ndarray
+    centre: np.ndarray
+    width: float
+
+
+def _glances(cloud: Cloud) -> Iterator[_Glance]:
+    """What may be faces in small pictures from all sides, each also turned by eighths: of all that the scan shows, then
+    of each large piece of it."""
+    for part in _parts(cloud):
+        low, high = np.quantile(part.points, [0.01, 0.99], axis=0)
+        centre, width = (low + high) / 2, float(np.linalg.norm(high - low))
+        disc = 0.9 * float(np.median(cKDTree(part.points).query(part.points, 5)[0][:, -1]))
+        for direction in _directions(part):
+            for roll in (0.0, np.pi / 4):
+                turn = _facing(direction, roll)
+                look = show(part, turn, centre, width, _GLANCE_PX, disc)
+                for quarter in range(4):
+                    for detection in glance(look.rgb, quarter):
+                        if detection.score >= _LIKELY and _in_relief(detection, look, part.points @ turn[2], width):
+                            yield _Glance(detection, turn, centre, width)
+
+
+def _parts(cloud: Cloud) -> Iterator[Cloud]:
+    """The cloud, and its large pieces where it has several."""
+    yield cloud
+    count = min(9, len(cloud.points))
+    distance, index = cKDTree(cloud.points).query(cloud.points, count)
+    near = distance < 3.0 * np.median(distance[:, -1])
+    row = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
+    graph = coo_matrix((np.ones(near.sum()), (row[near], index[near])), (len(index), len(index)))
+    label = connected_components(graph, directed=False)[1]
+    size = np.bincount(label)
+    large = np.argsort(-size)[: int((size > 0.04 * len(label)).sum())][:4]
+    if len(large) > 1:
+        for one in large:
+            yield cloud.chosen(label == one)
+
+
+def _in_relief(detection: Detection, look: Look, depth: np.ndarray, width: float) -> bool:
+    """Whether the surface lies as a face's does: eyes side by side, a nose tip before them (or behind, for a face seen
+    from within), all of it there."""
+    column, row = np.clip(np.floor(detection.keypoints_px[:3]).astype(int), 0, _GLANCE_PX - 1).T
+    which = look.point[row, column]
+    if (which < 0).any():
+        return False
+    apart = float(np.linalg.norm(detection.keypoints_px[1] - detection.keypoints_px[0])) * width / _GLANCE_PX
+    right, left, nose = depth[which]
+    return abs(right - left) < apart and 0.05 * apart < abs(nose - (right + left) / 2) < 1.5 * apart
 
 
 def _facing(direction: np.ndarray, roll: float) -> np.ndarray:

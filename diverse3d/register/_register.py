@@ -27,8 +27,8 @@ from ._verdict import Figures, Word, judge
 UNITS_M = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
 """Units of scans, in metres."""
 
-_UNIT_WITHIN = 1.3
-"""Factor up to which faces differ in size from the mean head's."""
+_UNIT_WITHIN = 1.5
+"""Factor up to which faces differ in size from the mean head's, children's among them."""
 _DENSITY_M2 = 1.0e6
 """Points of the scan a square metre of its surface."""
 _REACH_M = 0.22
