@@ -1,4 +1,4 @@
-"""python -m benchmarks [quality|fit|photos|histogram|vae|speed|all] --out DIR"""
+"""python -m benchmarks [quality|fit|photos|histogram|register|vae|speed|all] --out DIR"""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from diverse3d import InputError
 from diverse3d.diversify import get_method
 from diverse3d.experiments import environment
 
-from . import photos, quality, speed, vae
+from . import photos, quality, scans, speed, vae
 from ._metric import Metric, judge, read_baseline, update_baseline
 from ._options import Options
 from ._report import show, write
@@ -20,6 +20,7 @@ SUITES: dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str
     "fit": quality.run_fit,
     "photos": photos.run,
     "histogram": photos.run_histogram,
+    "register": scans.run,
     "vae": vae.run,
     "speed": speed.run,
 }

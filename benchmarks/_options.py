@@ -11,7 +11,7 @@ from diverse3d.diversify import METHODS
 from ._metric import BASELINE
 
 SLOW = ("global-dpp", "global-local-dpp", "vae-dpp", "vae-dpp-kriging")
-Suite = Literal["quality", "fit", "photos", "histogram", "vae", "speed", "all"]
+Suite = Literal["quality", "fit", "photos", "histogram", "register", "vae", "speed", "all"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Options:
     suite: Annotated[Suite, tyro.conf.Positional] = "all"
     """What to measure."""
     heads: int = 64
-    """How many heads of the test split (photos, histogram: how many photos)."""
+    """How many heads of the test split (photos, histogram: how many photos; register: scans)."""
     seeds: int = 3
     """How many times each random method runs on each head."""
     methods: tuple[str, ...] = tuple(name for name in METHODS if name not in SLOW)
@@ -31,6 +31,10 @@ class Options:
     a head, so they run where they are named."""
     head: Path | None = None
     """Head file for the quality suite, its heads drawn from its own prior; the embedded head if not given."""
+    people: Path | None = None
+    """Folder of scan models on the head's vertices (`ict_on_head.npz`, `flame_on_head.npz`) for the register suite."""
+    outside: bool = False
+    """Let the register suite run trimesh's registration too, which needs rtree."""
     masked: Path | None = None
     """Weights of a masked model for the vae suite; those of the package if not given."""
     residual: Path | None = None

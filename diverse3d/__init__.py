@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
     from ._api import interpolate as interpolate
     from ._api import observe_mesh as observe_mesh
     from ._api import observe_photo as observe_photo
+    from ._api import observe_scan as observe_scan
     from ._errors import InputError as InputError
     from ._methods import METHODS as METHODS
     from ._methods import DiversifyConfig as DiversifyConfig
@@ -46,6 +47,8 @@ if _TYPE_CHECKING:
     from .observe import MeshObservation as MeshObservation
     from .observe import Observation as Observation
     from .observe import PhotoObservation as PhotoObservation
+    from .register import Registration as Registration
+    from .register import ScanObservation as ScanObservation
     from .surface import Perspective as Perspective
     from .surface import WeakPerspective as WeakPerspective
 
@@ -55,7 +58,16 @@ DEMO_PHOTO = _Path(__file__).parent / "assets" / "astronaut.png"
 """The bundled photo (NASA, public domain)."""
 
 _NAMES = {
-    "_api": ("Interpolation", "Result", "complete", "fit", "interpolate", "observe_mesh", "observe_photo"),
+    "_api": (
+        "Interpolation",
+        "Result",
+        "complete",
+        "fit",
+        "interpolate",
+        "observe_mesh",
+        "observe_photo",
+        "observe_scan",
+    ),
     "_errors": ("InputError",),
     "_methods": ("METHODS", "DiversifyConfig"),
     "_names": ("REGIONS",),
@@ -65,6 +77,7 @@ _NAMES = {
     "head": ("HeadModel", "HeadParameters", "head_from_arrays", "load_head"),
     "metrics": ("UNITS",),
     "observe": ("MeshObservation", "Observation", "PhotoObservation"),
+    "register": ("Registration", "ScanObservation"),
     "surface": ("Perspective", "WeakPerspective"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

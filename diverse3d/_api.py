@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import trimesh
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
@@ -19,6 +20,7 @@ from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
 from .observe import MeshObservation, Observation, PhotoObservation
+from .register import ScanObservation, observed, read_landmarks, register
 from .segment import find_occluder
 from .show import Run, Stages, Textures, check_target, textures
 
@@ -226,6 +228,26 @@ def observe_mesh(
     """Observation from a partial mesh; see `diverse3d.observe.observe_mesh`. `head` None is the embedded one."""
     head = load_head() if head is None else head
     return observe.observe_mesh(mesh, head=head, visible=visible, hidden_file=hidden_file)
+
+
+def observe_scan(
+    scan: str | Path | trimesh.Trimesh,
+    *,
+    head: HeadModel | None = None,
+    landmarks: str | Path | Float[np.ndarray, "68 3"] | None = None,
+    unit: str | None = None,
+) -> ScanObservation:
+    """Observation from a raw scan of a face: any topology or a point cloud, any pose and unit, registered.
+
+    `landmarks` (a file, or iBUG's points [68,3] in the scan's coordinates, NaN where not known) and `unit` (m, dm, cm,
+    mm, inch) are found if not given; `head` None is the embedded one. See `diverse3d.register.register`, whose verdict
+    and figures are the observation's `registration`. Raises `InputError` where no face is found or none can be
+    registered, with the likeliest cause.
+    """
+    head = load_head() if head is None else head
+    given = read_landmarks(Path(landmarks)) if isinstance(landmarks, str | Path) else landmarks
+    source = Path(scan).name if isinstance(scan, str | Path) else "scan"
+    return observed(register(scan, head, landmarks=given, unit=unit), source)
 
 
 def describe(

@@ -2,6 +2,8 @@
 
 from ._overlay import WORN as WORN
 from ._overlay import put_on as put_on
+from ._scan import RawScan as RawScan
+from ._scan import raw_scan as raw_scan
 from ._scene import OCCLUDERS as OCCLUDERS
 from ._scene import SIDE_PX as SIDE_PX
 from ._scene import Scene as Scene

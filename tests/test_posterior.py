@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from helpers import as_float32, rotation_about, tiny_arrays
 from scipy.stats import multivariate_normal
 
@@ -27,6 +28,7 @@ from diverse3d.diversify import (
 from diverse3d.diversify import posterior as closed_form
 from diverse3d.diversify._completions import SAMPLE_NOT_FINITE, SAMPLE_OFF_VISIBLE, SAMPLE_OK, sample_results
 from diverse3d.fit import (
+    Facing,
     FitConfig,
     FitReport,
     MeshFit,
@@ -131,6 +133,23 @@ def test_structured_noise_equals_its_dense_covariance(still_head, seen, rng):
     marginal = np.linalg.inv(np.asarray(got.factor.T @ got.factor))[:size, :size]
     expected = prior - gain @ b @ prior
     np.testing.assert_allclose(marginal[:10, :10], expected[:10, :10], atol=1e-7)
+
+
+def test_noise_along_the_surface_equals_its_dense_covariance(still_head, seen, rng):
+    normals = rng.normal(size=(still_head.n_vertices, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    along, across = rng.uniform(1e-4, 1e-3, still_head.n_vertices), rng.uniform(2e-3, 5e-3, still_head.n_vertices)
+    facing = Facing(jnp.asarray(normals), jnp.asarray(across))
+    noise = NoiseModel(jnp.asarray(along), jnp.zeros((0, still_head.n_vertices, 3)), "made-up", facing)
+    upright = np.einsum("vx,vy->vxy", normals, normals)
+    blocks = along[:, None, None] ** 2 * upright + across[:, None, None] ** 2 * (np.eye(3)[None] - upright)
+    prior, b, _, y = dense(still_head, seen, noise)
+    covariance = scipy.linalg.block_diag(*blocks[np.asarray(seen.visible)])
+    got = posterior(still_head, seen, noise)
+    gain = prior @ b.T @ np.linalg.inv(b @ prior @ b.T + covariance)
+    np.testing.assert_allclose(got.mean, gain @ y, atol=1e-6)
+    wanted = multivariate_normal(np.zeros(len(y)), b @ prior @ b.T + covariance, allow_singular=True).logpdf(y)
+    np.testing.assert_allclose(got.log_evidence, wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("structured", [False, True])

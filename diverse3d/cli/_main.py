@@ -22,6 +22,7 @@ from ._doctor import Doctor
 from ._fit import Fit
 from ._head import Head
 from ._interpolate import Interpolate
+from ._register import Register
 from ._replay import Replay
 from ._score import Score
 from ._train import Train
@@ -34,6 +35,7 @@ Command = (
     | Annotated[Fit, subcommand("fit")]
     | Annotated[Head, subcommand("head")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Register, subcommand("register")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Interpolate, subcommand("interpolate")]
     | Annotated[Score, subcommand("score")]

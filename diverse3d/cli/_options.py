@@ -89,12 +89,17 @@ class FitOptions(Common):
     """Options of stage 1."""
 
     input: Positional[Path]
-    """A photo, or a mesh (.ply, .obj, .off, .npz, .glb, .gltf with its data embedded) in the head's topology with its
-    missing vertices marked."""
+    """A photo; a scan of a face in any topology or a point cloud (.ply, .obj, .off, .stl, .glb, .gltf with its data
+    embedded); or a mesh (these, or .npz) in the head's topology with its missing vertices marked."""
     out: Path
     """Folder to write: it must be new, empty, or replaced with --force."""
     mask: OptionalFile = None
     """What hides the face: a picture whose white hides; for a mesh a .npy, .npz or text with a 1 a hidden vertex."""
+    landmarks: OptionalFile = None
+    """Landmarks of a scan, where its face isn't found: names or iBUG's numbers and three coordinates each, as JSON,
+    text, .npy or MeshLab's .pp."""
+    unit: Annotated[str | None, arg(metavar="UNIT")] = None
+    """Unit of a scan: m, dm, cm, mm or inch; recognised by the face's size if not given."""
     occlude: Annotated[str | None, arg(metavar="REGION", help=_OCCLUDE)] = None
     face: Annotated[str | None, arg(metavar="N")] = None
     """Which face, where a photo shows several: its number from left to right, or X,Y in pixels for the nearest one; the
@@ -128,7 +133,7 @@ class FitOptions(Common):
             raise InputError(f"--face is for photos; {self.input} is a mesh.")
         if occlude == "auto" and self.mask is not None:
             raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
-        for path in (self.input, self.mask, self.head, *more):
+        for path in (self.input, self.mask, self.head, self.landmarks, *more):
             if path is not None and not path.exists():
                 raise InputError(f"There is no file {path}.")
 
@@ -163,6 +168,8 @@ class FitOptions(Common):
         """The observation that the options describe."""
         from .. import _api
 
+        if self._is_scan(head):
+            return _api.observe_scan(self.input, head=head, landmarks=self.landmarks, unit=self.unit)
         if self._is_mesh():
             return _api.observe_mesh(self.input, head=head, hidden_file=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
@@ -192,9 +199,20 @@ class FitOptions(Common):
         return 0
 
     def _is_mesh(self) -> bool:
+        from .. import files
         from ..observe import MESH_SUFFIXES
 
-        return self.input.suffix.lower() in MESH_SUFFIXES
+        return self.input.suffix.lower() in {*MESH_SUFFIXES, *files.MESH_SUFFIXES}
+
+    def _is_scan(self, head: "HeadModel") -> bool:
+        """Whether the input is a mesh or point cloud that isn't in the head's topology, without marks of hidden
+        vertices (those would be of another mesh)."""
+        from .. import files
+
+        if self.input.suffix.lower() not in files.MESH_SUFFIXES or self.mask is not None:
+            return False
+        mesh = files.read_mesh(self.input)
+        return self.landmarks is not None or not (len(mesh.vertices) == head.n_vertices and len(mesh.faces))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

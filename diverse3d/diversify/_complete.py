@@ -15,10 +15,10 @@ from meshvae import free_memory_bytes
 
 from .._errors import InputError
 from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
-from ..fit import Fit, NoiseModel, SeenPixels, check_noise, load_noise, seen_pixels
+from ..fit import SCAN_NOISE, Fit, NoiseModel, SeenPixels, check_noise, load_noise, scan_noise, seen_pixels
 from ..fit._pixels import PixelHead
 from ..head import HeadModel
-from ..observe import Observation, PhotoObservation
+from ..observe import MeshObservation, Observation, PhotoObservation
 from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
 from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
 from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
@@ -60,7 +60,11 @@ class Given:
     @cached_property
     def noise_model(self) -> NoiseModel:
         """The noise that the posterior was made with."""
-        return self.noise if isinstance(self.noise, NoiseModel) else load_noise(self.head, self.posterior.noise)
+        if isinstance(self.noise, NoiseModel):
+            return self.noise
+        if self.posterior.noise == SCAN_NOISE and (own := _own_noise(self.seen, self.fit)) is not None:
+            return own
+        return load_noise(self.head, self.posterior.noise)
 
     @cached_property
     def kriging(self) -> Kriging:
@@ -216,15 +220,22 @@ def _in_world(
 def choose_posterior(seen: Observation, head: HeadModel, fit: Fit, noise: str | NoiseModel | None = None) -> Posterior:
     """The closed-form posterior under the noise asked for, or under the one that fits the input.
 
-    That is `realistic` for a photo's fit; for a mesh `exact` or `realistic`, whichever explains its visible vertices
-    better (by log evidence).
+    That is `realistic` for a photo's fit; for a registered scan its own; for another mesh `exact` or `realistic`,
+    whichever explains its visible vertices better (by log evidence).
     """
     if isinstance(noise, NoiseModel):
         return posterior(head, fit, noise)
+    if noise is None and (own := _own_noise(seen, fit)) is not None:
+        return posterior(head, fit, own)
     if noise is not None or isinstance(seen, PhotoObservation):
         return posterior(head, fit, load_noise(head, noise or "realistic"))
     candidates = [posterior(head, fit, load_noise(head, name)) for name in ("exact", "realistic")]
     return max(candidates, key=lambda one: float(one.log_evidence))
+
+
+def _own_noise(seen: Observation, fit: Fit) -> NoiseModel | None:
+    """The noise that a registered scan brings with it."""
+    return scan_noise(seen.mesh, fit) if isinstance(seen, MeshObservation) else None
 
 
 def check(

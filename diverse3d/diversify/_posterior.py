@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..fit import Fit, NoiseModel, Unknowns, canonical
 from ..fit import rigid as rigid_motion
@@ -85,6 +85,41 @@ def prior_root(head: HeadModel, noise: NoiseModel, rigid: float | Float[Array, "
     return jnp.concatenate([jnp.ones(count, head.dtype), flat, jnp.ones(rank, head.dtype)])
 
 
+class Trust(eqx.Module):
+    """One over the noise of each coordinate seen, zero where hidden: a symmetric root of the noise's precision."""
+
+    along: Float[Array, " C"]
+    """Of each coordinate; of the part along the normals where there are any."""
+    normals: Float[Array, "V 3"] | None
+    """Unit normals."""
+    across: Float[Array, " C"] | None
+    """Of what is along the surface."""
+
+    def __call__(self, rows: Float[Array, "C *k"]) -> Float[Array, "C *k"]:
+        """Metres over their noise."""
+        shape = (-1,) + (1,) * (rows.ndim - 1)
+        if self.normals is None or self.across is None:
+            return rows * self.along.reshape(shape)
+        normal = self.normals.reshape((-1, 3) + (1,) * (rows.ndim - 1))
+        single = rows.reshape((-1, 3, *rows.shape[1:]))
+        upright = (normal * jnp.sum(normal * single, axis=1, keepdims=True)).reshape(rows.shape)
+        return rows * self.across.reshape(shape) + upright * (self.along - self.across).reshape(shape)
+
+    def __truediv__(self, factor: Float[Array, ""]) -> "Trust":
+        """The same for noise so many times as large."""
+        across = None if self.across is None else self.across / factor
+        return Trust(self.along / factor, self.normals, across)
+
+
+def trust_in(visible: Bool[Array, " V"], noise: NoiseModel) -> Trust:
+    """One over the noise of visible vertices."""
+    seen = visible.astype(noise.sigma_m.dtype)
+    along = jnp.repeat(seen / noise.sigma_m, 3)
+    if noise.facing is None:
+        return Trust(along, None, None)
+    return Trust(along, noise.facing.normals, jnp.repeat(seen / noise.facing.across_m, 3))
+
+
 class Expansion(eqx.Module):
     """The head and its noise linearised at a fit."""
 
@@ -96,7 +131,7 @@ class Expansion(eqx.Module):
     """What the fit is held to, flattened metres."""
     jacobian_m: Float[Array, "C D"]
     """Metres a unit of each unknown."""
-    weight: Float[Array, " C"]
+    weight: Trust
     """One over the noise where visible, zero where hidden."""
     root: Float[Array, " D"]
     """Square root of each unknown's prior precision."""
@@ -117,7 +152,7 @@ def expand(head: HeadModel, fit: Fit, noise: NoiseModel) -> Expansion:
         observed_m=observed(point),
         target_m=fit.held_m.reshape(-1),
         jacobian_m=jax.jacfwd(observed)(point),
-        weight=jnp.repeat(fit.visible.astype(head.dtype) / noise.sigma_m, 3),
+        weight=trust_in(fit.visible, noise),
         root=prior_root(head, noise, rigid_root),
     )
 
@@ -138,7 +173,10 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     expansion = expand(head, fit, noise)
     first = _solve(expansion, expansion.weight, expansion.root)
     seen = jnp.sum(fit.visible.astype(head.dtype))
-    log_noise = 3.0 * jnp.sum(jnp.where(fit.visible, jnp.log(noise.sigma_m), jnp.zeros_like(noise.sigma_m)))
+    log_sigma = 3.0 * jnp.log(noise.sigma_m)
+    if noise.facing is not None:
+        log_sigma = jnp.log(noise.sigma_m) + 2.0 * jnp.log(noise.facing.across_m)
+    log_noise = jnp.sum(jnp.where(fit.visible, log_sigma, jnp.zeros_like(log_sigma)))
     log_evidence = (
         -0.5 * first.left**2
         - jnp.sum(jnp.log(jnp.abs(jnp.diagonal(first.factor))))
@@ -177,10 +215,10 @@ class _Solved(eqx.Module):
     left: Float[Array, ""]
 
 
-def _solve(expansion: Expansion, weight: Float[Array, " C"], root: Float[Array, " D"]) -> _Solved:
+def _solve(expansion: Expansion, weight: Trust, root: Float[Array, " D"]) -> _Solved:
     """Most likely point, factor R, and root of the least sum of squares, of data and prior."""
-    innovation = weight * (expansion.target_m - expansion.observed_m)
-    stacked = jnp.concatenate([expansion.jacobian_m * weight[:, None], jnp.diag(root)])
+    innovation = weight(expansion.target_m - expansion.observed_m)
+    stacked = jnp.concatenate([weight(expansion.jacobian_m), jnp.diag(root)])
     target = jnp.concatenate([innovation, -root * expansion.point])
     # One QR of the stacked system with its right-hand side attached gives factor, solution and residual at once.
     triangle = jnp.linalg.qr(jnp.concatenate([stacked, target[:, None]], axis=1), mode="r")
@@ -223,10 +261,10 @@ class Kriging(eqx.Module):
         Linear in `held_m - vertices_m`: vertices that agree already stay as they are, and so do all where nothing is
         visible.
         """
-        off = self.expansion.weight * (held_m - vertices_m).reshape(-1)
+        off = self.expansion.weight((held_m - vertices_m).reshape(-1))
         step = self._solve(self._pull(off))
         # The normal equations lose half of single precision's digits; a step from what they left over brings them back.
-        left = off - self.expansion.weight * (self.expansion.jacobian_m @ step)
+        left = off - self.expansion.weight(self.expansion.jacobian_m @ step)
         step = step + self._solve(self._pull(left) - self.expansion.root**2 * step)
         return vertices_m + (self.expansion.jacobian_m[:, : self.n_shape] @ step[: self.n_shape]).reshape(
             vertices_m.shape
@@ -234,7 +272,7 @@ class Kriging(eqx.Module):
 
     def _pull(self, weighted: Float[Array, " C"]) -> Float[Array, " D"]:
         """Jᵀ√W."""
-        return (self.expansion.weight * weighted) @ self.expansion.jacobian_m
+        return self.expansion.weight(weighted) @ self.expansion.jacobian_m
 
     def _solve(self, right: Float[Array, " D"]) -> Float[Array, " D"]:
         """A⁻¹."""
@@ -303,7 +341,7 @@ def hold_together(head: HeadModel, fit: Fit, noise: NoiseModel, strength: float)
     expansion = expand(head, fit, noise)
     size = expansion.point.size - noise.factors_m.shape[0] - N_RIGID
     rigid = slice(size, size + N_RIGID)
-    jacobian = expansion.jacobian_m * expansion.weight[:, None]
+    jacobian = expansion.weight(expansion.jacobian_m)
     # The rigid motion first, so that what it explains is off the other columns; its flat prior keeps it regular.
     rows = jnp.concatenate([jacobian[:, rigid], jacobian[:, :size] / expansion.root[None, :size]], axis=1)
     prior = jnp.zeros((N_RIGID, rows.shape[1]), rows.dtype).at[:, :N_RIGID].set(jnp.diag(expansion.root[rigid]))

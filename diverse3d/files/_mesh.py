@@ -25,6 +25,8 @@ class Mesh(NamedTuple):
     """int32 [F, 3]: triangles, and other polygons as fans of them."""
     visible: np.ndarray | None = None
     """bool [V], where the file says which vertices are visible or hidden."""
+    colours: np.ndarray | None = None
+    """uint8 [V, 3], sRGB, where the file gives its vertices colours."""
 
 
 class Damaged(Exception):
@@ -34,6 +36,14 @@ class Damaged(Exception):
 def first_mark(names: Iterable[str]) -> str | None:
     """The first name under which numbers say which vertices are visible or hidden."""
     return next((name for name in names if name.lower().lstrip("_") in _VISIBLE_NAMES + _HIDDEN_NAMES), None)
+
+
+def srgb_bytes(values: np.ndarray) -> np.ndarray | None:
+    """Colours [V, 3] as bytes, given as bytes or from 0 to 1; None where they are neither."""
+    values = np.asarray(values, np.float64)
+    if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        return None
+    return np.round(values * (255.0 if values.max() <= 1.0 else 1.0)).astype(np.uint8)
 
 
 def visible_by(name: str, values: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ._limits import Limits, read_bytes
-from ._mesh import Damaged, Mesh, Polygons, lines_of, row_of_numbers
+from ._mesh import Damaged, Mesh, Polygons, lines_of, row_of_numbers, srgb_bytes
 
 _OFF_NAMES = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
 _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -14,17 +14,25 @@ _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("at
 
 def read_obj(path: Path, limits: Limits) -> Mesh:
     """Vertices of an OBJ file, in the order of its `v` lines, and its triangles."""
-    values, polygons = array("d"), Polygons(path, limits)
+    values, colours, polygons = array("d"), array("d"), Polygons(path, limits)
     for line in lines_of(read_bytes(path, "text_bytes", limits), path, limits):
         word = line.split(None, 1)[0]
         if word == b"v":
-            values.extend(row_of_numbers(line.split(None, 4)[1:4], 3))
+            words = line.split(None, 7)[1:7]
+            values.extend(row_of_numbers(words[:3], 3))
+            if len(words) == 6:  # not of the format, but scanners write colours so
+                colours.extend(row_of_numbers(words[3:], 3))
             if len(values) // 3 > limits.mesh_elements:
                 raise limits.exceeded("mesh_elements", f"{path} has more vertices or triangles")
         elif word == b"f":
             polygons.add(_from_zero(corner, len(values) // 3) for corner in line.split()[1:])
     vertices = np.array(values).reshape(-1, 3)
-    return Mesh(vertices, polygons.triangles(len(vertices)))
+    coloured = len(colours) == len(values)
+    return Mesh(
+        vertices,
+        polygons.triangles(len(vertices)),
+        colours=srgb_bytes(np.array(colours).reshape(-1, 3)) if coloured else None,
+    )
 
 
 def _from_zero(corner: bytes, vertices: int) -> int:

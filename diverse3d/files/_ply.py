@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ._limits import Limits, read_bytes
-from ._mesh import Damaged, Mesh, Polygons, first_mark, lines_of, row_of_numbers, visible_by
+from ._mesh import Damaged, Mesh, Polygons, first_mark, lines_of, row_of_numbers, srgb_bytes, visible_by
 
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
     "double": "f8", "float64": "f8", "int64": "i8", "uint64": "u8",
 }  # fmt: skip
+_COLOURS = ("red", "green", "blue")
 _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _MOST_HEADER_BYTES = 1 << 16
 
@@ -186,12 +187,16 @@ def _row(data: bytes, start: int, element: _Element) -> tuple[np.dtype, int]:
 
 
 def _kept(names: list[str]) -> list[str]:
-    """The properties of a vertex that are of use: its place, and one that marks it visible or hidden."""
+    """The properties of a vertex that are of use: its place, its colour, and one that marks it visible or hidden."""
     mark = first_mark(names)
-    return ["x", "y", "z"] if mark is None else ["x", "y", "z", mark]
+    colours = [*_COLOURS] if set(_COLOURS) <= set(names) else []
+    return [*"xyz", *colours, *([] if mark is None else [mark])]
 
 
 def _mesh(columns: dict[str, np.ndarray], polygons: Polygons) -> Mesh:
     vertices = np.stack([columns.pop(axis) for axis in "xyz"], axis=1)
+    colours = None
+    if set(_COLOURS) <= set(columns):
+        colours = srgb_bytes(np.stack([columns.pop(name) for name in _COLOURS], axis=1))
     visible = [visible_by(name, values) for name, values in columns.items()]
-    return Mesh(vertices, polygons.triangles(len(vertices)), visible[0] if visible else None)
+    return Mesh(vertices, polygons.triangles(len(vertices)), visible[0] if visible else None, colours)

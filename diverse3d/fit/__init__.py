@@ -9,12 +9,15 @@ from ._crop import cut as cut
 from ._fit import fit as fit
 from ._fit import prepare as prepare
 from ._noise import LEARNT_NOISE as LEARNT_NOISE
+from ._noise import SCAN_NOISE as SCAN_NOISE
+from ._noise import Facing as Facing
 from ._noise import NoiseModel as NoiseModel
 from ._noise import check_noise as check_noise
 from ._noise import isotropic_noise as isotropic_noise
 from ._noise import learn_noise as learn_noise
 from ._noise import load_noise as load_noise
 from ._noise import noise_arrays as noise_arrays
+from ._noise import scan_noise as scan_noise
 from ._photo import start_photo as start_photo
 from ._photometric import PhotoProblem as PhotoProblem
 from ._photometric import render_face as render_face
@@ -26,6 +29,7 @@ from ._seen import SeenPixels as SeenPixels
 from ._seen import seen_pixels as seen_pixels
 from ._state import Unknowns as Unknowns
 from ._state import canonical as canonical
+from ._state import mean_head as mean_head
 from ._state import rigid as rigid
 from ._types import Appearance as Appearance
 from ._types import Fit as Fit

@@ -13,10 +13,25 @@ from .._names import NOISE_SIGMA_MM
 from .._suggest import nearest
 from ..files import read_safetensors
 from ..head import HeadModel
+from ..observe import PartialMesh
+from ._types import Fit
 
 LEARNT_NOISE = Path(__file__).parents[1] / "assets" / "noise.safetensors"
 
 _FLOOR_M = 3e-5
+
+
+SCAN_NOISE = "scan"
+"""Name of the noise that a registered scan brings with it."""
+
+
+class Facing(eqx.Module):
+    """Independent noise that differs along the surface and along its normal."""
+
+    normals: Float[Array, "V 3"]
+    """Unit normals in the fit's head frame; `NoiseModel.sigma_m` holds along them."""
+    across_m: Float[Array, " V"]
+    """Independent noise along the surface, metres a coordinate."""
 
 
 class NoiseModel(eqx.Module):
@@ -28,6 +43,8 @@ class NoiseModel(eqx.Module):
     """Patterns of error shared by many vertices, metres a standard deviation."""
     name: str = eqx.field(static=True)
     """Name of the setting."""
+    facing: Facing | None = None
+    """Where noise along the surface differs from `sigma_m`, which then is that along the normal."""
 
 
 def check_noise(name: str) -> None:
@@ -61,6 +78,20 @@ def isotropic_noise(head: HeadModel, sigma_m: float, name: str) -> NoiseModel:
         sigma_m=on_device(np.full(head.n_vertices, sigma_m), head.dtype),
         factors_m=on_device(np.zeros((0, head.n_vertices, 3)), head.dtype),
         name=name,
+    )
+
+
+def scan_noise(mesh: PartialMesh, fit: Fit) -> NoiseModel | None:
+    """The noise that a mesh brings with it, in the frame of its fit; None where it brings none."""
+    if mesh.noise is None:
+        return None
+    dtype, count = fit.vertices_m.dtype, len(mesh.noise.along_m)
+    turned = mesh.noise.normals @ np.asarray(fit.turn, np.float64)
+    return NoiseModel(
+        sigma_m=on_device(np.maximum(mesh.noise.along_m, _FLOOR_M), dtype),
+        factors_m=on_device(np.zeros((0, count, 3)), dtype),
+        name=SCAN_NOISE,
+        facing=Facing(on_device(turned, dtype), on_device(np.maximum(mesh.noise.across_m, _FLOOR_M), dtype)),
     )
 
 

@@ -12,6 +12,7 @@ from ._detector import Landmarks as Landmarks
 from ._detector import Which as Which
 from ._detector import detect_faces as detect_faces
 from ._detector import detect_landmarks as detect_landmarks
+from ._detector import glance as glance
 from ._detector import observe_face as observe_face
 from ._detector import person_probability as person_probability
 from ._landmarks68 import EYE_CLOSURE_PAIRS as EYE_CLOSURE_PAIRS
@@ -26,6 +27,7 @@ from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh
 from ._observation import Photo as Photo
 from ._observation import PhotoObservation as PhotoObservation
+from ._observation import SurfaceNoise as SurfaceNoise
 from ._occluder import inside_outline as inside_outline
 from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder

@@ -12,7 +12,7 @@ from .. import files
 from .._errors import InputError
 from ..files import Limits, first_mark, lines_of, read_bytes, read_npy, read_npz, unit_by_size, visible_by
 from ..head import HeadModel, load_head
-from ._observation import MeshObservation, PartialMesh
+from ._observation import MeshObservation, PartialMesh, SurfaceNoise
 
 MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".gltf", ".npz")
 """Mesh files that keep the order of vertices; `.npz` holds `vertices` [V,3] and perhaps `visible` [V]."""
@@ -69,10 +69,11 @@ def observe_mesh(
             f"{source} has {count} vertices marked visible that are not finite; mark them hidden or mend them."
         )
     kept = np.where(marks[:, None], vertices, 0.0)
+    noise = _noise_in(Path(mesh), head.n_vertices) if isinstance(mesh, str | Path) else None
     unit_m = mesh_unit(kept, marks, np.asarray(head.template_m, np.float64), source)
     digest = hashlib.sha256(kept.tobytes() + marks.tobytes()).hexdigest()
     return MeshObservation(
-        mesh=PartialMesh(vertices_m=kept * unit_m, visible=marks, unit_m=unit_m),
+        mesh=PartialMesh(vertices_m=kept * unit_m, visible=marks, unit_m=unit_m, noise=noise),
         source=source,
         sha256=digest,
     )
@@ -99,6 +100,24 @@ def mesh_unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray,
             "give it in metres, decimetres, centimetres or millimetres."
         )
     return unit[1]
+
+
+def _noise_in(path: Path, count: int) -> SurfaceNoise | None:
+    """The noise that `register` stores beside a registered head's vertices; None where a file holds none."""
+    if path.suffix.lower() != ".npz":
+        return None
+    arrays = read_npz(path, Limits.from_environment())
+    shapes = {"normals": (count, 3), "along_m": (count,), "across_m": (count,)}
+    if not set(shapes) <= set(arrays):
+        return None
+    parts = {name: _numbers(arrays[name], f"{path} ({name})") for name in shapes}
+    for name, part in parts.items():
+        if part.shape != shapes[name] or not np.isfinite(part).all() or (name != "normals" and not (part > 0).all()):
+            raise InputError(f"{path} holds '{name}' that is no noise of {count} vertices; register the scan again.")
+    length = np.linalg.norm(parts["normals"], axis=1)
+    if not (np.abs(length - 1.0) < 1e-3).all():
+        raise InputError(f"{path} holds 'normals' that are no unit vectors; register the scan again.")
+    return SurfaceNoise(parts["normals"], parts["along_m"], parts["across_m"])
 
 
 def refuse_other_meshes(path: Path) -> None:

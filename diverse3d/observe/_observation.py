@@ -32,6 +32,17 @@ class Photo(eqx.Module):
     """Whether it was asked for; else it is the largest."""
 
 
+class SurfaceNoise(eqx.Module):
+    """How wrong a registered mesh's vertices are: along the surface's normal and along the surface."""
+
+    normals: Float[np.ndarray, "V 3"]
+    """Unit normals, in the mesh's own frame."""
+    along_m: Float[np.ndarray, " V"]
+    """Standard deviation in metres along the normal."""
+    across_m: Float[np.ndarray, " V"]
+    """The same of each coordinate along the surface."""
+
+
 class PartialMesh(eqx.Module):
     """A mesh in the head's topology with some vertices missing."""
 
@@ -41,6 +52,8 @@ class PartialMesh(eqx.Module):
     """Vertices that are given."""
     unit_m: float = eqx.field(static=True)
     """Length of the file's unit in metres, as recognised."""
+    noise: SurfaceNoise | None = None
+    """How wrong they are, where that is known of this very mesh."""
 
 
 class Observation(eqx.Module):

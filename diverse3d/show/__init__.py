@@ -17,8 +17,10 @@ from ._record import completion_arrays as completion_arrays
 from ._record import metrics_of as metrics_of
 from ._record import save as save
 from ._record import save_fit as save_fit
+from ._record import scan_notes as scan_notes
 from ._record import versions as versions
 from ._record import warnings_of as warnings_of
+from ._registration import save_registration as save_registration
 from ._render import Frame as Frame
 from ._render import View as View
 from ._render import frame_of as frame_of

@@ -21,6 +21,7 @@ from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
 from ..observe import MeshObservation, Observation, Photo, PhotoObservation, write_png
+from ..register import Registration, ScanObservation
 from ..segment import UNSURE
 from ._camera import CAMERA_NAME, gltf_camera, opencv_camera
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
@@ -209,6 +210,8 @@ def metrics_of(result: Completions, truth: np.ndarray | None = None) -> dict[str
 def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) -> list[str]:
     """What a user should know before trusting a result, one sentence each."""
     notes = _photo_notes(seen.photo, fit) if isinstance(seen, PhotoObservation) else []
+    if isinstance(seen, ScanObservation):
+        notes += scan_notes(seen.registration)
     visible = np.asarray(fit.visible)
     if not visible.any():
         notes.append("Nothing is visible: the completions are samples of the prior.")
@@ -223,6 +226,26 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
             count = int((codes == code).sum())
             notes.append(f"{count} of {len(codes)} completions: {SAMPLE_TEXT[int(code)]}.")
     return notes
+
+
+def scan_notes(registration: Registration) -> list[str]:
+    """What to know of a registered scan."""
+    notes = list(registration.notes)
+    if registration.verdict != "registered":
+        notes.append(f"The registration is doubtful: {'; '.join(registration.reasons)}. Look at it before you use it.")
+    return notes
+
+
+def registration_facts(registration: Registration) -> dict[str, Any]:
+    """What a record says of a registered scan."""
+    return {
+        "verdict": registration.verdict,
+        "reasons": list(registration.reasons),
+        "notes": list(registration.notes),
+        "unit": registration.unit,
+        "unit_m": registration.unit_m,
+        "figures": dataclasses.asdict(registration.figures),
+    }
 
 
 def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
@@ -301,6 +324,9 @@ def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> 
             "visible": seen.mesh.visible,
             "held": np.asarray(held, np.float32),
         }
+        if seen.mesh.noise is not None:
+            noise = seen.mesh.noise
+            arrays |= {"normals": noise.normals, "along_m": noise.along_m, "across_m": noise.across_m}
         write_npz(folder / "input.npz", arrays)
 
 
@@ -331,6 +357,9 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
     if isinstance(fit, PhotoFit):
         camera = {"scale_px_per_m": fit.camera.scale_px_per_m, "centre_px": fit.camera.centre_px}
         table["camera"] = {"model": "weak perspective", **camera}
+    if isinstance(seen, ScanObservation):
+        table["input"]["kind"] = "scan"
+        table["registration"] = registration_facts(seen.registration)
     if isinstance(seen, PhotoObservation):
         table["faces_found"] = seen.photo.faces_found
         table["face"] = {"number": seen.photo.face, "chosen": seen.photo.face_chosen}

@@ -9,11 +9,13 @@ from ._graph import edges as edges
 from ._graph import farthest_points as farthest_points
 from ._graph import grown as grown
 from ._graph import pieces as pieces
+from ._graph import sides as sides
 from ._graph import uniform_laplacian as uniform_laplacian
 from ._light import HARMONIC_FACTORS as HARMONIC_FACTORS
 from ._light import STUDIO_LIGHT as STUDIO_LIGHT
 from ._light import harmonics as harmonics
 from ._light import shade as shade
+from ._nearest import nearest_places as nearest_places
 from ._normals import host_normals as host_normals
 from ._normals import vertex_normals as vertex_normals
 from ._portrait import Portrait as Portrait
