@@ -243,7 +243,7 @@ def _in_relief(detection: Detection, look: Look, depth: np.ndarray, width: float
     if (which < 0).any():
         return False
     apart = float(np.linalg.norm(detection.keypoints_px[1] - detection.keypoints_px[0])) * width / _GLANCE_PX
-    right, left, nose = depth[which]
+    right, left, nose = depth[which].tolist()
     return abs(right - left) < apart and 0.05 * apart < abs(nose - (right + left) / 2) < 1.5 * apart
 
 
