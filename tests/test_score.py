@@ -105,7 +105,7 @@ def test_own_results_get_the_very_figures_of_their_record(files, tmp_path, singl
     head = load_head(files / "head.safetensors")
     truth = 1e-3 * np.load(files / "truth.npz")["vertices"] + [0.3, -1.7, 0.2]
     visible = np.load(files / "visible.npy")
-    seen = observe_mesh(truth, head=head, visible=visible)
+    seen = observe_mesh(truth, head=head, hidden=~visible)
     result = complete(seen, head=head, n=COUNT, method="posterior", key=jax.random.key(1), noise="exact")
     result.save(tmp_path / "result")
     recorded = json.loads((tmp_path / "result" / "metrics.json").read_text(encoding="utf-8"))

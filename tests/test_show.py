@@ -238,7 +238,7 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
 
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + 0.5))
     visible = truth[:, 1] > -0.02
-    seen = observe_mesh(truth, head=tiny_head, visible=visible)
+    seen = observe_mesh(truth, head=tiny_head, hidden=~visible)
     config = DiversifyConfig().replace(contraction=0.9)
     result = complete(seen, head=tiny_head, n=26, method="posterior", key=key, noise="exact", config=config)
     assert result.vertices.shape == (26, tiny_head.n_vertices, 3)

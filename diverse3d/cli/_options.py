@@ -144,7 +144,7 @@ class FitOptions(Common):
         from .. import _api
 
         if self._is_mesh():
-            return _api.observe_mesh(self.input, head=head, hidden_file=self.mask)
+            return _api.observe_mesh(self.input, head=head, hidden=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
         return _api.observe_photo(self.input, mask=self.mask, occlude=self.occlude, key=self.key(), head=head)
 

@@ -44,6 +44,8 @@ class Observation(eqx.Module):
     """Name of the input, for messages and records."""
     sha256: str = eqx.field(static=True)
     """Hash of what was read: the pixels and mask as processed, or the vertices and their visibility."""
+    notes: tuple[str, ...] = eqx.field(static=True, default=(), kw_only=True)
+    """What to know of how the input was read, one sentence each."""
 
 
 class PhotoObservation(Observation):
