@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from ._config import ModelConfig
 from ._errors import InputError
@@ -63,10 +63,11 @@ def save_model(trained: Trained, path: Path, *, half: bool = False) -> str:
     }
     # One entry: safetensors writes several in an order of its own at every run.
     texts = {"meshvae": json.dumps(description, sort_keys=True)}
+    # Not `ascontiguousarray`, which would give a number the shape of a list of one.
+    content = serialise({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata=texts)
     with whole_file(path) as aside:
-        # Not `ascontiguousarray`, which would give a number the shape of a list of one.
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, aside, metadata=texts)
-        return hashlib.sha256(aside.read_bytes()).hexdigest()
+        aside.write_bytes(content)  # the library's own file would be closed to others, whatever the umask
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_model(

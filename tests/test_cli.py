@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from diverse3d.cli import main
 from diverse3d.cli._stored import _settings
 from diverse3d.diversify import DiversifyConfig, get_method
+from diverse3d.files import write_record
 from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD
 
@@ -271,7 +272,7 @@ REFUSALS = {
         ["{bad}/box.ply", "--occlude", "mouth"],
         "--occlude is for photos; {bad}/box.ply is a mesh: mark its hidden vertices with --mask.",
     ),
-    "other topology": (["{bad}/box.ply"], "box.ply has 8 vertices, but the head 'small' has {count}: the mesh must be"),
+    "other topology": (["{bad}/box.ply"], "box.ply has 8 vertices, but the head 'small' has {count}, and a mesh is"),
     "no faces": (["{bad}/points.obj"], "{bad}/points.obj "),
     "visible NaN": (["{bad}/nan.npz"], "nan.npz has 1 vertices marked visible that are not finite; mark them hidden"),
     "no such head": (["{photo}", "--head", "{bad}/no.head"], "There is no file {bad}/no.head."),
@@ -334,7 +335,7 @@ def test_a_run_that_is_stopped_leaves_what_was_there(stop, partial_mesh, quick, 
     monkeypatch.setattr("diverse3d.show._record.write_glb", stopping)
     old = tmp_path / "out"
     old.mkdir()
-    (old / "run.json").write_text("{}")
+    write_record(old, {})
     before = entries(tmp_path)
     arguments = [
         "complete",

@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _say(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        return _say("interrupted; nothing was written", FAILURE)
+        return _say(f"interrupted; {getattr(command, 'left', 'nothing was written')}", FAILURE)
     except Exception as error:
         if debug:
             raise
@@ -96,8 +96,9 @@ def _of_settings(stop: SystemExit) -> str | None:
 
 
 def _say(message: str, code: int) -> int:
-    """One line on stderr, whatever the message holds."""
-    print("diverse3d:", " ".join(message.split()), file=sys.stderr)
+    """One line on stderr, whatever the message holds: bytes that steer a terminal, or are no text, are spelt out."""
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(message.split()))
+    print("diverse3d:", line, file=sys.stderr)
     return code
 
 

@@ -113,7 +113,7 @@ class FitOptions(Common):
         from ..observe import check_region
         from ..show import check_target
 
-        check_target(self.out, force=self.force)
+        check_target(self.out, force=self.force, needed=(self.input, self.mask, self.head, *more))
         self.key()
         self.fit_config()
         occlude = "none" if self.occlude is None else self.occlude

@@ -1,5 +1,9 @@
 """Bounded readers and whole writers of every kind of file; nothing here knows of heads."""
 
+from ._folder import RECORD_NAME as RECORD_NAME
+from ._folder import check_target as check_target
+from ._folder import whole_folder as whole_folder
+from ._folder import write_record as write_record
 from ._glb import GlbWriter as GlbWriter
 from ._images import read_mask as read_mask
 from ._images import read_photo as read_photo
@@ -28,9 +32,7 @@ from ._safetensors import Tensors as Tensors
 from ._safetensors import read_safetensors as read_safetensors
 from ._safetensors import read_safetensors_texts as read_safetensors_texts
 from ._safetensors import write_safetensors as write_safetensors
+from ._temporary import temporary_folder as temporary_folder
 from ._units import UNITS_M as UNITS_M
 from ._units import unit_by_size as unit_by_size
-from ._whole import RECORD_NAME as RECORD_NAME
-from ._whole import check_target as check_target
 from ._whole import whole_file as whole_file
-from ._whole import whole_folder as whole_folder

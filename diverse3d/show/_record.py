@@ -15,7 +15,7 @@ import numpy as np
 
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
-from ..files import RECORD_NAME, whole_folder, write_json, write_npz
+from ..files import whole_folder, write_json, write_npz, write_record
 from ..fit import Fit, FitConfig, PhotoFit
 from ..fit._order import tells_pose
 from ..head import HeadModel
@@ -141,7 +141,7 @@ def save(
             "warnings": warnings_of(result.seen, result.fit, result),
             "seconds": stages.seconds,
         }
-        write_json(folder / RECORD_NAME, record)
+        write_record(folder, record)
     return Path(directory)
 
 
@@ -185,7 +185,7 @@ def save_fit(
         record = _record(seen, fit, run, options)
         record["pose"]["joints_rad"] = parameters.pose
         record |= {"warnings": warnings_of(seen, fit), "seconds": stages.seconds}
-        write_json(folder / RECORD_NAME, record)
+        write_record(folder, record)
     return Path(directory)
 
 

@@ -83,6 +83,18 @@ def limit(job: dict[str, Any], file_bytes: int) -> None:
             continue
 
 
+def end_with_parent(parent: int) -> None:
+    """End when the process that waits for this one is killed, where the system can do that (Linux)."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    except (ImportError, OSError, AttributeError):
+        return
+    if os.getppid() != parent:  # it was killed before
+        sys.exit(3)
+
+
 def from_table(table: Any, writer: Writer, wanted: list[str] | None) -> tuple[dict[str, Any], list[str]]:
     """Entries of a dictionary's arrays, and the names of what is no array."""
     if type(table) is not dict:
@@ -167,6 +179,7 @@ def read(job: dict[str, Any], writer: Writer) -> dict[str, Any]:
 def main() -> int:
     """Read one file."""
     job = json.loads(sys.argv[1])
+    end_with_parent(job["parent"])
     limit(job, os.path.getsize(job["path"]))  # noqa: PTH202
     try:
         with open(job["out"], "wb") as file:  # noqa: PTH123

@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from ..._errors import InputError
-from ...files import Limits, read_safetensors
+from ...files import Limits, read_safetensors, temporary_folder
 
 _CHILD = Path(__file__).with_name("_child.py")
 _CODES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")
@@ -75,8 +75,8 @@ def open_arrays(
         arrays = read_safetensors(path, limits, limit="import_bytes").arrays
         yield Arrays({name: array for name, array in arrays.items() if wanted is None or name in wanted}, (), digest)
         return
-    with tempfile.TemporaryDirectory(prefix="diverse3d-") as folder:
-        out = Path(folder) / "arrays"
+    with temporary_folder() as folder:
+        out = folder / "arrays"
         _run_child(path, kind, out, wanted, tensors, limits)
         table, size = _table(out, path)
         data = np.memmap(out, np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
@@ -124,7 +124,14 @@ def _run_child(
     """Let the reading process write a file's arrays to `out`; raises `InputError` with what it says."""
     if not sys.executable:
         raise InputError(f"{path} can't be read: this Python can't start another one, in which downloads are opened.")
-    job = {"path": str(path.resolve()), "kind": kind, "out": str(out), "wanted": wanted, "tensors": tensors}
+    job: dict[str, Any] = {
+        "path": str(path.resolve()),
+        "kind": kind,
+        "out": str(out),
+        "wanted": wanted,
+        "tensors": tensors,
+    }
+    job["parent"] = os.getpid()
     job |= {name: getattr(limits, f"import_{name}") for name in ("unpacked_bytes", "memory_bytes", "cpu_seconds")}
     # Isolated: no environment variables, no user's packages, no site: the standard library alone.
     command = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(job)]
