@@ -208,7 +208,7 @@ def test_the_reading_process_ends_with_the_one_that_waits(tmp_path):
     code = (
         "import json, os, subprocess, sys\n"
         "job = {'parent': os.getpid(), 'path': sys.argv[2], 'kind': 'pickle', 'out': sys.argv[2], 'tensors': False,"
-        " 'wanted': None, 'memory_bytes': 1 << 29, 'unpacked_bytes': 1 << 20, 'cpu_seconds': 60}\n"
+        " 'wanted': None, 'memory_bytes': 1 << 29, 'unpacked_bytes': 1 << 20, 'unpacked_limit': '', 'cpu_seconds': 60}\n"
         "child = subprocess.Popen([sys.executable, '-I', '-S', '-B', sys.argv[1], json.dumps(job)])\n"
         "print(child.pid, flush=True); child.wait()\n"
     )

@@ -13,6 +13,7 @@ from ._json import parse_json as parse_json
 from ._json import read_json as read_json
 from ._json import write_json as write_json
 from ._limits import Limits as Limits
+from ._limits import check_there as check_there
 from ._limits import one_line as one_line
 from ._limits import read_bytes as read_bytes
 from ._mesh import Mesh as Mesh

@@ -38,7 +38,9 @@ def check_target(
         target = Path(directory).resolve()
         _check(directory, target, force=force, record=record, needed=needed)
         _seen.setdefault(target, _record_bytes(target, record))
-    except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long, no permission to look
+    except InputError:  # a ValueError, too
+        raise
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, no permission to look
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{directory} can't be written ({reason}); name another folder.") from None
     return target

@@ -82,11 +82,21 @@ def one_line(text: object) -> str:
     return " ".join(printable.split())[:120] or type(text).__name__
 
 
+def check_there(path: Path) -> None:
+    """Raise `InputError` where there is no such file or folder, or none that can be looked at."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"There is no file {path}.") from None
+    except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} can't be read ({reason}); check the path and its permissions.") from None
+
+
 def read_bytes(path: Path, limit: str, limits: Limits) -> bytes:
     """A file's content; raises `InputError` where there is no such file, it can't be read, or is beyond the limit."""
+    check_there(path)
     try:
-        if not path.exists():
-            raise InputError(f"There is no file {path}.")
         if not path.is_file():
             raise InputError(f"{path} is not a file: give the path of one file.")
         with path.open("rb") as file:

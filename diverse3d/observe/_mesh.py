@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 
 from .. import files
-from .._errors import InputError
+from .._errors import InputError, spelt_out
 from ..files import Limits, first_mark, lines_of, read_bytes, read_npy, read_npz, unit_by_size, visible_by
 from ..head import HeadModel, load_head
 from ._observation import MeshObservation, PartialMesh
@@ -52,7 +52,7 @@ def observe_mesh(
     source = "mesh"
     marks: np.ndarray | None = None
     if isinstance(mesh, str | Path):
-        source = Path(mesh).name
+        source = spelt_out(Path(mesh).name)
         vertices, marks = read_mesh(Path(mesh))
     elif isinstance(mesh, trimesh.Trimesh):
         vertices, marks = _from_trimesh(mesh, source)

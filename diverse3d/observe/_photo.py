@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
-from .._errors import InputError
+from .._errors import InputError, spelt_out
 from .._names import REGIONS
 from .._suggest import nearest
 from ..files import read_mask, read_photo
@@ -33,7 +33,7 @@ def observe_photo(
     clean photo: everything else is detected anew on the painted one, as if it had been taken so. `key` draws the
     occluder (default: seed 0). Raises `InputError` for unreadable pictures, no face, or an unknown region.
     """
-    source = Path(photo).name if isinstance(photo, str | Path) else "photo"
+    source = spelt_out(Path(photo).name) if isinstance(photo, str | Path) else "photo"
     if isinstance(photo, str | Path):
         refuse_other_meshes(Path(photo))
     rgb = read_photo(photo) if isinstance(photo, str | Path) else np.asarray(photo)
