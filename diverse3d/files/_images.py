@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from .._errors import InputError
 from ._limits import Limits, one_line, read_bytes
@@ -17,7 +17,9 @@ from ._whole import whole_file
 MAX_SIDE = 2048
 """Longer side of a picture as it is processed."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_ALWAYS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_FORMATS = (*_ALWAYS, "AVIF") if features.check("avif") else _ALWAYS
+_ISO_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 _MASK_THRESHOLD = 128
 _ASPECT_TOLERANCE = 0.01
 _ORIENTATION_TAG = 0x0112
@@ -40,9 +42,9 @@ def read_photo(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture as upright sRGB.
 
-    PNG, JPEG, WebP, BMP, TIFF and GIF are read; of several frames, the first. The orientation tag is honoured
-    and every other piece of metadata, colour profiles included, is ignored. Transparency is laid over white.
-    A picture whose longer side exceeds `max_side` pixels is scaled down to it.
+    PNG, JPEG, WebP, BMP, TIFF and GIF are read, and AVIF where Pillow can; of several frames, the first. The
+    orientation tag is honoured and every other piece of metadata, colour profiles included, is ignored. Transparency is
+    laid over white. A picture whose longer side exceeds `max_side` pixels is scaled down to it.
 
     Raises `InputError` when there is no such file, it is no picture, is damaged, or is beyond the limits
     (docs/limits.md), of which `max_pixels` replaces one.
@@ -61,9 +63,15 @@ def read_mask(
     """Reads which pixels of a picture of `shape_hw` are hidden: those where the mask is white (128 or more).
 
     A mask of another size is fitted by nearest neighbours if its aspect agrees within 1 %. Transparent parts
-    hide nothing. Raises `InputError` as `read_photo` does, and when the aspect differs.
+    hide nothing; where nothing opaque is white, as of red paint on a transparent picture, all that is painted hides.
+    Raises `InputError` as `read_photo` does, and when the aspect differs.
     """
-    values = np.array(_read(Path(path), max_pixels, "black").convert("L"))
+    painted = _read(Path(path), max_pixels, None)
+    black = Image.new("RGBA", painted.size, "black")
+    values = np.array(Image.alpha_composite(black, painted).convert("RGB").convert("L"))
+    opaque = np.array(painted.getchannel("A"))
+    if values.max() < _MASK_THRESHOLD and opaque.min() < _MASK_THRESHOLD:
+        values = opaque
     (height, width), (to_height, to_width) = values.shape, shape_hw
     if abs(width * to_height / (height * to_width) - 1.0) > _ASPECT_TOLERANCE:
         raise InputError(
@@ -88,8 +96,11 @@ def write_png(
         Image.fromarray(np.ascontiguousarray(pixels)).save(aside, format="PNG", compress_level=6)
 
 
-def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
-    """The first frame, upright, as opaque 8-bit RGB; size and format are checked before it is decoded."""
+def _read(path: Path, max_pixels: int | None, background: str | None) -> Image.Image:
+    """The first frame, upright, as 8-bit RGB over a background, or RGBA without one.
+
+    Size and format are checked before it is decoded.
+    """
     limits = Limits.from_environment()
     if max_pixels is not None:
         limits = dataclasses.replace(limits, image_pixels=max_pixels)
@@ -107,7 +118,13 @@ def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(path, limits) from None
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not a picture that can be read: give a {', '.join(_FORMATS)} file.") from None
+        kind = _ISO_BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
+        if kind is not None:
+            raise InputError(
+                f"{path} is a {kind} picture, which can't be read here: save it as JPEG or PNG (a phone's or viewer's "
+                "export does) and give that."
+            ) from None
+        raise InputError(f"{path} is not a picture that can be read: give a {', '.join(_ALWAYS)} file.") from None
     except MemoryError:
         raise InputError(f"The picture {path} needs more memory than there is: scale it down first.") from None
     except Exception as error:  # Pillow's parsers, on bytes that may be hostile, raise whatever they stumble over
@@ -175,14 +192,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _flatten(image: Image.Image, background: str, path: str | os.PathLike[str]) -> Image.Image:
-    """Any pixel type as opaque 8-bit RGB."""
+def _flatten(image: Image.Image, background: str | None, path: str | os.PathLike[str]) -> Image.Image:
+    """Any pixel type as opaque 8-bit RGB over the background, or as RGBA without one."""
     if image.mode == "F":
         raise InputError(f"The picture {path} has floating-point pixels: save it with 8 or 16 bits a channel.")
     if image.mode.startswith("I"):  # 16-bit grey (or 32-bit words that hold it): 65535 is white
         grey = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
         image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
     try:
+        if background is None:
+            return image.convert("RGBA")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
