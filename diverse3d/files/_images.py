@@ -32,6 +32,9 @@ _UPRIGHT_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_JPEG_MAGIC, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
+_JPEG_BARE = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
+"""Markers without a length, and what is none."""
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 322, 323
@@ -109,7 +112,7 @@ def _read(path: Path, max_pixels: int | None, background: str | None) -> Image.I
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size limit only warns; ours decides
             _check_before_opening(data, path, limits)
-            with Image.open(io.BytesIO(_without_texts(data)), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(_without_texts(data, path, limits)), formats=_FORMATS) as image:
                 _check_before_decoding(image, data, path, limits)
                 image.load()
                 return _flatten(_upright(image), background, path)
@@ -133,7 +136,9 @@ def _read(path: Path, max_pixels: int | None, background: str | None) -> Image.I
 
 
 def _check_before_opening(data: bytes, path: Path, limits: Limits) -> None:
-    """Sizes that Pillow allocates for as soon as it opens a file: a WebP picture's canvas."""
+    """What costs as soon as Pillow opens a file: a JPEG picture's segments, a WebP picture's canvas."""
+    if data.startswith(_JPEG_MAGIC):
+        _check_segments(data, path, limits)
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return
     kind, at = data[12:16], data[20:30].ljust(10, b"\0")
@@ -146,6 +151,19 @@ def _check_before_opening(data: bytes, path: Path, limits: Limits) -> None:
         width, height = (int.from_bytes(at[i : i + 2], "little") & 0x3FFF for i in (6, 8))
     if width * height > limits.image_pixels:
         raise _too_large(path, limits)
+
+
+def _check_segments(data: bytes, path: Path, limits: Limits) -> None:
+    """Raise `InputError` where a JPEG holds more before its first scan than is sensible, padding and junk included."""
+    at, steps = 2, 0
+    while at + 4 <= len(data) and data[at : at + 2] != _JPEG_SCAN:
+        steps += 1
+        if steps > limits.image_parts:
+            raise limits.exceeded("image_parts", f"The picture {path} has more")
+        if data[at] == 0xFF and data[at + 1] not in _JPEG_BARE:
+            at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
+        else:
+            at += 1
 
 
 def _check_before_decoding(image: Image.Image, data: bytes, path: Path, limits: Limits) -> None:
@@ -165,15 +183,18 @@ def _too_large(path: Path, limits: Limits) -> InputError:
     return limits.exceeded("image_pixels", f"The picture {path} is to be scaled down first: it declares more")
 
 
-def _without_texts(data: bytes) -> bytes:
+def _without_texts(data: bytes, path: Path, limits: Limits) -> bytes:
     """A PNG file without its texts and colour profile, which may unpack to more than the picture; others as they are.
 
-    Texts that hold the orientation stay.
+    Texts that hold the orientation stay. Raises `InputError` for more chunks than the limit.
     """
     if not data.startswith(_PNG_MAGIC):
         return data
-    kept, start = [_PNG_MAGIC], len(_PNG_MAGIC)
+    kept, start, chunks = [_PNG_MAGIC], len(_PNG_MAGIC), 0
     while start < len(data):
+        chunks += 1
+        if chunks > limits.image_parts:
+            raise limits.exceeded("image_parts", f"The picture {path} has more")
         end = start + 12 + int.from_bytes(data[start : start + 4], "big")
         name = data[start + 4 : start + 8]
         text = name in (b"tEXt", b"zTXt", b"iTXt") and not data.startswith(_PNG_ORIENTATION, start + 8)

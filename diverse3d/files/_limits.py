@@ -22,6 +22,8 @@ class Limits:
     """Pixels that a picture declares: its width times its height, and that of one of its tiles."""
     image_scans: int = 200
     """Scans of a JPEG picture: each costs the time of a whole picture."""
+    image_parts: int = 100_000
+    """Segments of a JPEG, chunks of a PNG: each is gone over one by one."""
     mesh_bytes: int = 512 << 20
     """Size of a mesh's file, and what an .npz mesh or mask unpacks to."""
     mesh_elements: int = 5_000_000
