@@ -379,3 +379,14 @@ def test_what_a_header_declares_is_not_believed(weights, tmp_path, lie):
     with pytest.raises(InputError, match=r"lie\.safetensors|Every scale|cannot be"):
         meshvae.load_model(path)
     assert time.perf_counter() - start < 5
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_sentence(job, tmp_path, monkeypatch):
+    model, source, surface, _ = job
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write\n30621696 bytes: No space left on device [os_error_code]")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(InputError, match="checkpoints can't be written .no space is left on its disk.; make room"):
+        meshvae.train(model, source, QUICK, surface=surface, out=tmp_path)
