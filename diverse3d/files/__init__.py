@@ -34,6 +34,7 @@ from ._safetensors import read_safetensors as read_safetensors
 from ._safetensors import read_safetensors_texts as read_safetensors_texts
 from ._safetensors import write_safetensors as write_safetensors
 from ._temporary import temporary_folder as temporary_folder
+from ._temporary import temporary_root as temporary_root
 from ._units import UNITS_M as UNITS_M
 from ._units import unit_by_size as unit_by_size
 from ._whole import whole_file as whole_file

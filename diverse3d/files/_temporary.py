@@ -18,19 +18,29 @@ _NAME = re.compile(r"diverse3d-(\d{1,10})-\w+")
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """An empty folder of this process alone; raises `InputError` where there can't be one."""
+    root = temporary_root()
+    _clear_dead(root)
     try:
-        root = Path(tempfile.gettempdir())
-        _clear_dead(root)
         folder = Path(tempfile.mkdtemp(prefix=f"diverse3d-{os.getpid()}-", dir=root))
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"No temporary folder can be used ({reason}); name one that can be written to in TMPDIR."
-        ) from None
+        raise _none(error) from None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporary_root() -> Path:
+    """Where the system keeps temporary files; raises `InputError` where there is no such place."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise _none(error) from None
+
+
+def _none(error: OSError) -> InputError:
+    reason = error.strerror or error
+    return InputError(f"No temporary folder can be used ({reason}); name one that can be written to in TMPDIR.")
 
 
 def _clear_dead(root: Path) -> None:
