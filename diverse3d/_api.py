@@ -222,12 +222,12 @@ def observe_mesh(
     mesh: Any,
     *,
     head: HeadModel | None = None,
-    visible: Bool[np.ndarray, " V"] | None = None,
-    hidden_file: str | Path | None = None,
+    hidden: Bool[np.ndarray, " V"] | str | Path | None = None,
+    **former: Any,
 ) -> MeshObservation:
     """Observation from a partial mesh; see `diverse3d.observe.observe_mesh`. `head` None is the embedded one."""
     head = load_head() if head is None else head
-    return observe.observe_mesh(mesh, head=head, visible=visible, hidden_file=hidden_file)
+    return observe.observe_mesh(mesh, head=head, hidden=hidden, **former)
 
 
 def observe_scan(

@@ -1,11 +1,17 @@
 """The user's own cache folder, and jax's compiled code in it: bounded, never shared, never needed."""
 
+import contextlib
 import os
+import re
 import stat
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 _MOST_BYTES = 1 << 30
 """What compiled code may take; one run compiles some megabytes."""
+
+_UNREADABLE = r"Error reading persistent compilation cache entry for '([\w.<>-]+)'"
 
 
 def cache_folder() -> Path | None:
@@ -47,6 +53,40 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@contextlib.contextmanager
+def quiet_and_healing(*, quiet: bool) -> Iterator[None]:
+    """Within, warnings are not shown if `quiet`, and an entry of the cache that jax can't read is deleted.
+
+    jax never writes an entry anew that is there, however damaged (by a full disk, say): all later runs would compile
+    it again. Deleted as soon as jax warns of it, it is written when it has been compiled.
+    """
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", message=_UNREADABLE)
+        show = warnings.showwarning
+
+        def heard(message: Warning | str, *rest: object, **more: object) -> None:
+            if found := re.match(_UNREADABLE, str(message)):
+                _forget(found[1])
+            elif not quiet:
+                show(message, *rest, **more)  # type: ignore[arg-type]
+
+        warnings.showwarning = heard
+        yield
+
+
+def _forget(name: str) -> None:
+    """Delete the entries of a program."""
+    import jax
+
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    for path in Path(folder).iterdir() if folder and Path(folder).is_dir() else []:
+        if path.name.startswith(f"{name}-"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def holds_compiled() -> bool:
     """Whether jax keeps compiled code between processes, and has some."""
     import jax
@@ -68,7 +108,7 @@ def _own(folder: Path) -> Path:
 
 
 def _forget_oldest(folder: Path, most: int) -> None:
-    """Delete what was used longest ago until the files take at most so many bytes."""
+    """Delete empty files, and what was used longest ago until the files take at most so many bytes."""
     # jax could bound it itself, but with one more package and a lock around every reading.
     found = []
     for path in folder.iterdir():
@@ -76,10 +116,12 @@ def _forget_oldest(folder: Path, most: int) -> None:
             status = path.lstat()
         except OSError:  # another process was faster
             continue
-        found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+        # An empty one is damaged (by a full disk), and jax never writes it anew: it comes first.
+        age = max(status.st_atime, status.st_mtime) if status.st_size else 0.0
+        found.append((age, status.st_size, path))
     left = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
-        if left <= most:
+        if size and left <= most:
             return
         try:
             path.unlink()

@@ -7,6 +7,7 @@ families of mesh convolution behind one interface (spatially varying and spiral)
 from typing import TYPE_CHECKING, Any
 
 from ._errors import InputError as InputError
+from ._files import clear_leftovers as clear_leftovers
 from ._files import whole_file as whole_file
 
 if TYPE_CHECKING:

@@ -1,7 +1,10 @@
 """Checkpoints of a training run, by orbax; each is complete or it is not there."""
 
+import contextlib
+import functools
 import json
 import logging
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -35,7 +38,8 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.manager.close()
+        with contextlib.suppress(*([Exception] if error is not None else [])):  # what went wrong first is said
+            self.manager.close()
 
     def check_empty(self) -> None:
         """Raise `InputError` when there are checkpoints, which a new run would mix with its own."""
@@ -44,9 +48,16 @@ class Checkpoints:
         (self.folder / IDENTITY).write_text(self.identity)
 
     def save(self, state: Any) -> None:
-        """Write a state under its own step."""
+        """Write a state under its own step; raises `InputError` where that can't be done, as on a full disk."""
         leaves = {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
-        self.manager.save(int(state.step), args=_orbax().args.StandardSave(leaves))
+        try:
+            self.manager.save(int(state.step), args=_orbax().args.StandardSave(leaves))
+        except (OSError, ValueError, RuntimeError) as error:  # the writer's own words for it are many lines
+            full = "No space left on device" in str(error)
+            reason = "no space is left on its disk" if full else " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.folder} can't be written ({reason}); make room or name another folder, and go on with resume."
+            ) from None
 
     def newest(self, like: T) -> T | None:
         """The newest state, in the shape of `like`; None where there is none.
@@ -75,9 +86,22 @@ class Checkpoints:
         return jax.tree.unflatten(structure, restored)
 
 
+@functools.cache
+def _hush_closed_loops() -> None:
+    """Let what orbax leaves unfinished when a save fails be cleared away without a traceback for each piece."""
+    before = sys.excepthook  # which the C++ code behind orbax calls for each
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            before(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 def _orbax() -> Any:
     """Loaded only where something trains: it takes a second, which who only uses a model need not wait."""
     import orbax.checkpoint
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every step that it takes
+    _hush_closed_loops()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells of every step, and of failures once more
     return orbax.checkpoint

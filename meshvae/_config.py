@@ -65,6 +65,9 @@ class ModelConfig:
             raise InputError("Every size of a model must lie between 1 and 16384.")
         if self.spiral_length * self.spiral_dilation > 36:
             raise InputError("The length times the dilation of a spiral must not exceed 36.")
+        scales = (self.mean_scale, self.log_variance_scale, self.log_variance_start)
+        if not all(abs(scale) <= 100.0 for scale in scales):
+            raise InputError("Every scale of a model must be finite, and at most 100.")
         if not 0.0 <= self.residual_share < 1.0:
             raise InputError(f"The residual share {self.residual_share} must be at least 0 and below 1.")
 
@@ -109,11 +112,11 @@ def _field(name: str, value: Any) -> Any:
     default = _DEFAULTS[name]
     if isinstance(default, tuple) and isinstance(value, list) and all(type(item) is int for item in value):
         return tuple(value)
-    if isinstance(default, float) and type(value) in (int, float):
+    if isinstance(default, float) and (type(value) is float or (type(value) is int and abs(value) < 1 << 53)):
         return float(value)
     if not isinstance(default, tuple) and type(value) is type(default):
         return value
-    raise InputError(f"Field '{name}' of the model's configuration cannot be {value!r}.")
+    raise InputError(f"Field '{name}' of the model's configuration cannot be {value!r:.60}.")
 
 
 _SMALL = ModelConfig(strides=(3, 1, 2, 1, 2), channels=(16, 32, 96, 192), basis=8, latent_channels=32)

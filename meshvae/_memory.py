@@ -52,6 +52,14 @@ def free_memory_bytes() -> int:
     return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def expected_parameters(config: ModelConfig, hierarchy: Hierarchy) -> int:
+    """Learned numbers of a model of this configuration, which need not be made for it."""
+    count = sum(heads * _parameters(step, a, b, config) for step, a, b, heads in _layers(config, hierarchy))
+    if config.kind == "residual":
+        count += hierarchy.sizes[0]
+    return count + (config.channels[-1] + 1 if config.objective == "energy" else 0)
+
+
 def _layers(config: ModelConfig, hierarchy: Hierarchy) -> Iterator[tuple[Step, int, int, int]]:
     """Every block of a model: its step, channels in and out, and how often it is there."""
     down, up = make_steps(config, hierarchy)

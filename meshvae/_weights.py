@@ -14,17 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from ._config import ModelConfig
 from ._errors import InputError
 from ._files import whole_file
 from ._hierarchy import Hierarchy, hierarchy_arrays, hierarchy_from_arrays
+from ._memory import expected_parameters
 from ._model import MaskedVAE, ResidualVAE, make_model
 
 FORMAT = "meshvae 1"
 MAX_FILE_BYTES = 1 << 30
 """Larger weight files are refused."""
+
+_MOST_TEXT = 1 << 20
+_LARGEST_SCALE = 2.0
+"""Of offsets, over the mesh's own size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +68,11 @@ def save_model(trained: Trained, path: Path, *, half: bool = False) -> str:
     }
     # One entry: safetensors writes several in an order of its own at every run.
     texts = {"meshvae": json.dumps(description, sort_keys=True)}
+    # Not `ascontiguousarray`, which would give a number the shape of a list of one.
+    content = serialise({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata=texts)
     with whole_file(path) as aside:
-        # Not `ascontiguousarray`, which would give a number the shape of a list of one.
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, aside, metadata=texts)
-        return hashlib.sha256(aside.read_bytes()).hexdigest()
+        aside.write_bytes(content)  # the library's own file would be closed to others, whatever the umask
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_model(
@@ -98,11 +104,13 @@ def load_model(
         raise InputError(f"{path} is not a safetensors file ({error}); it may be damaged.") from error
     outdated = f"{path} holds no weights of this version of meshvae; train them again."
     try:
+        if len(texts["meshvae"]) > _MOST_TEXT:
+            raise ValueError("a description of more than 1 MiB")
         description = json.loads(texts["meshvae"])
         known = description["format"] == FORMAT and "template" in arrays
         scale, residual_scale = float(description["scale"]), float(description["residual_scale"])
         card, settings = dict(description["card"]), json.dumps(description["config"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(outdated) from error
     if not known:
         raise InputError(outdated)
@@ -110,7 +118,7 @@ def load_model(
     sizes = np.array([scale, residual_scale])
     if template.ndim != 2 or template.shape[1] != 3 or not np.isfinite(template).all():
         raise InputError(f"{path}: its template is damaged.")
-    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+    if not ((sizes > 0).all() and (sizes < _LARGEST_SCALE * np.ptp(template, axis=0).max()).all()):
         raise InputError(f"{path}: its scale is damaged.")
     config = ModelConfig.from_json(settings)
     part = {name.removeprefix("hierarchy/"): array for name, array in arrays.items() if name.startswith("hierarchy/")}
@@ -133,6 +141,13 @@ def _filled(
     config: ModelConfig, hierarchy: Hierarchy, arrays: Mapping[str, np.ndarray], path: Path, dtype: Any, form: str
 ) -> MaskedVAE | ResidualVAE:
     """A model with the file's arrays in place of its random ones."""
+    # Before anything of the size that the configuration declares is made.
+    stored = sum(array.size for name, array in arrays.items() if name.startswith("model"))
+    if stored != (expected := expected_parameters(config, hierarchy)):
+        raise InputError(
+            f"{path}: its arrays are missing or of another shape than its configuration says ({stored:,} numbers, not "
+            f"{expected:,}); it is damaged."
+        )
     learned, rest = eqx.partition(make_model(config, hierarchy, key=jax.random.key(0), form=form), eqx.is_inexact_array)
     leaves = []
     for name, random in _named(learned):

@@ -237,7 +237,7 @@ def read_a_mesh(path: Path) -> np.ndarray:
 
 
 def read_vertex_marks(path: Path) -> np.ndarray:
-    return _checked(observe_mesh(np.asarray(tiny_head().template_m), head=tiny_head(), hidden_file=path))
+    return _checked(observe_mesh(np.asarray(tiny_head().template_m), head=tiny_head(), hidden=path))
 
 
 def _checked(seen: Any) -> np.ndarray:

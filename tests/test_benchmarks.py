@@ -17,6 +17,7 @@ from benchmarks.__main__ import conclude
 from benchmarks._metric import Metric, judge, read_baseline, update_baseline
 from benchmarks._options import Options
 from benchmarks.quality._completions import quality_metrics, quality_table
+from benchmarks.speed import _suite as speed
 from benchmarks.speed._timing import interleave, speedup
 from diverse3d import experiments
 from diverse3d.experiments import SUITES, Plan, Record, RecordStore, difference, honesty, true_heads, write
@@ -103,6 +104,33 @@ def test_interleaving_times_every_contestant_in_every_round():
     timings = interleave({"a": lambda: sum(range(2000)), "b": lambda: sum(range(20000))}, rounds=(4, 4), turn=1e-3)
     assert {name: len(t.wall) for name, t in timings.items()} == {"a": 4, "b": 4}
     assert speedup(timings["a"].wall, timings["b"].wall) > 2
+
+
+def test_a_row_whose_programs_differ_costs_itself_alone(quiet):
+    def differs():
+        np.testing.assert_allclose(1.0, 2.0, err_msg="gradient")
+
+    metrics, rows = [], []
+    speed.measure(metrics, rows, "a", differs, quiet)
+    speed.measure(
+        metrics, rows, "b", lambda: {"ours": lambda: None, "usual": lambda: None, "matched": lambda: None}, quiet
+    )
+    assert [row[:2] for row in rows[:1]] == [["a", "differ"]] and rows[1][0] == "b" and len(rows[0]) == len(rows[1])
+    assert metrics and all("/b/" in metric.key for metric in metrics)
+    assert "a is left out, since the programs differ" in " ".join(quiet.file.getvalue().split())
+
+
+def test_gradients_are_compared_as_their_arithmetic_allows(rng):
+    pytest.importorskip("torch", reason="PyTorch is only needed by the speed suite")
+    from benchmarks.speed._vae_dpp import check_gradient
+
+    ours = rng.normal(size=(76, 128)).astype(np.float32)
+    turned = ours.copy()
+    turned.reshape(-1)[:3] += 0.006 * np.abs(ours).max()
+    check_gradient(turned, ours, "a few signs")
+    for wrong in (1.01 * ours, ours + 0.01 * rng.normal(size=ours.shape), np.where(ours == ours.max(), 0, ours)):
+        with pytest.raises(AssertionError):
+            check_gradient(wrong, ours, "another gradient")
 
 
 def test_small_quality_run_goes_on_where_it_stopped(tiny_head, single_precision, tmp_path, quiet):

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from diverse3d.cli import main
 from diverse3d.cli._stored import _settings
 from diverse3d.diversify import DiversifyConfig, get_method
+from diverse3d.files import write_record
 from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD
 
@@ -177,7 +178,10 @@ def test_masks_that_hide_nothing_or_everything_work(white, tmp_path, quick, caps
     assert (numbers["asd_v"] is None) == (white == 255)
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     said = "Nothing is visible: the completions are samples of the prior."
-    assert (said in record["warnings"]) == (said in capsys.readouterr().err) == (white == 255)
+    printed = capsys.readouterr().err
+    assert (said in record["warnings"]) == (said in printed) == (white == 255)
+    said = "The mask hides the whole picture." if white else "The mask hides nothing: it is white that hides"
+    assert said in printed and any(warning.startswith(said) for warning in record["warnings"])
 
 
 @pytest.fixture
@@ -274,7 +278,7 @@ REFUSALS = {
         ["{bad}/box.ply", "--occlude", "mouth"],
         "--occlude is for photos; {bad}/box.ply is a mesh: mark its hidden vertices with --mask.",
     ),
-    "other topology": (["{bad}/box.ply"], "box.ply has 8 vertices, but the head 'small' has {count}: the mesh must be"),
+    "other topology": (["{bad}/box.ply"], "box.ply has 8 vertices, but the head 'small' has {count}, and a mesh is"),
     "no faces": (["{bad}/points.obj"], "{bad}/points.obj "),
     "visible NaN": (["{bad}/nan.npz"], "nan.npz has 1 vertices marked visible that are not finite; mark them hidden"),
     "no such head": (["{photo}", "--head", "{bad}/no.head"], "There is no file {bad}/no.head."),
@@ -337,7 +341,7 @@ def test_a_run_that_is_stopped_leaves_what_was_there(stop, partial_mesh, quick, 
     monkeypatch.setattr("diverse3d.show._record.write_glb", stopping)
     old = tmp_path / "out"
     old.mkdir()
-    (old / "run.json").write_text("{}")
+    write_record(old, {})
     before = entries(tmp_path)
     arguments = [
         "complete",

@@ -76,8 +76,8 @@ def test_flame_style_parameters_give_the_same_vertices(tiny_head, problem, truth
 def test_rigid_motion_of_the_input_moves_the_fit_alike(tiny_head, problem, truth):
     visible = truth[:, 1] > 0
     turn, shift = rotation_about([-1, 0.5, 2], 1.9), np.array([1.0, 2.0, -30.0])
-    here = fit(observe_mesh(truth, head=tiny_head, visible=visible), problem, SHARP)
-    there = fit(observe_mesh(1000 * (truth @ turn.T + shift), head=tiny_head, visible=visible), problem, SHARP)
+    here = fit(observe_mesh(truth, head=tiny_head, hidden=~visible), problem, SHARP)
+    there = fit(observe_mesh(1000 * (truth @ turn.T + shift), head=tiny_head, hidden=~visible), problem, SHARP)
     np.testing.assert_allclose(there.vertices_m, here.vertices_m, atol=1e-8)
     np.testing.assert_allclose(there.held_m, here.held_m, atol=1e-8)
     expected = np.asarray(here.to_world(here.vertices_m)) @ turn.T + shift
@@ -93,7 +93,7 @@ def test_world_frame_of_many_heads_at_once(tiny_head, problem, truth, rng):
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_almost_nothing_visible_gives_about_the_mean_head(tiny_head, problem, truth, count):
     visible = np.arange(len(truth)) < count
-    got = fit(observe_mesh(truth, head=tiny_head, visible=visible), problem, SHARP)
+    got = fit(observe_mesh(truth, head=tiny_head, hidden=~visible), problem, SHARP)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(eqx.filter(got, eqx.is_inexact_array)))
     assert rms_mm(got.vertices_m, tiny_head.shaped(tiny_head.prior_mean)) < (1e-6 if count == 0 else 10)
 
@@ -108,7 +108,7 @@ def test_gradient_descent_lowers_the_loss_and_uses_its_budget(tiny_head, problem
 
 def test_default_settings_in_single_precision_come_close_to_the_sharp_ones(tiny_head, problem, truth):
     visible = truth[:, 1] > -0.02
-    seen = observe_mesh(truth + 5.0, head=tiny_head, visible=visible)
+    seen = observe_mesh(truth + 5.0, head=tiny_head, hidden=~visible)
     exact = fit(seen, problem, SHARP)
     with jax.enable_x64(False):
         got = fit(seen, as_float32(problem))

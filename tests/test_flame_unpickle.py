@@ -153,7 +153,7 @@ def test_sparse_parts_are_checked(tmp_path):
         ({"indices": np.array([9, 1], np.int32)}, "an index is none from 0 to 1"),
         ({"indptr": np.array([0, 2, 1, 2], np.int32)}, "not in order"),
         ({"indptr": np.array([0, 2], np.int32)}, "not in order"),
-        ({"_shape": (2, 10**9)}, "larger than any of FLAME's"),
+        ({"_shape": (2, 10**9)}, "sparse matrices of 2,000,000,000 values"),
         ({"data": np.ones(1)}, "an index is none|not in order"),
     ):
         state = {"data": np.ones(2), "indices": np.zeros(2, np.int32), "indptr": np.array([0, 1, 1, 2], np.int32)}

@@ -18,7 +18,7 @@ def task(tiny_head):
     """The fit of a head of which one half is seen, and its noise."""
     rng = np.random.default_rng(3)
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + jnp.asarray(rng.normal(size=tiny_head.n_components))))
-    seen = observe_mesh(truth, head=tiny_head, visible=truth[:, 1] > 0.0)
+    seen = observe_mesh(truth, head=tiny_head, hidden=~(truth[:, 1] > 0.0))
     return fit(seen, tiny_head), isotropic_noise(tiny_head, 1e-3, "exact")
 
 

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import struct
+import time
 import zipfile
 import zlib
 
@@ -16,6 +17,7 @@ from readers import READERS, data_uri, gltf_tree, outcome, peak_growth, picture,
 from safetensors.numpy import save
 
 from diverse3d._errors import InputError
+from diverse3d.files import read_mesh
 from diverse3d.observe import observe_mesh, observe_photo
 
 HOSTILE_BOUND = 48 << 20
@@ -133,6 +135,15 @@ HOSTILE = {
     "bmp of 10^18 pixels": ("photo.bmp", lambda: picture("BMP")[:18] + b"\xff\xff\xff\x3f" * 2 + picture("BMP")[26:], PIXELS),
     "tiff of 10^9 pixels": ("photo.tiff", lambda: tiff(width=100_000, height=10_000), PIXELS),
     "tiff with a tile of 10^9 pixels": ("photo.tiff", lambda: tiff(tile_width=100_000, tile_height=10_000), PIXELS),
+    "jpeg of millions of segments": (
+        "photo.jpg", lambda: b"\xff\xd8" + b"\xff\xe1\0\2" * 1_000_000 + scans(1)[2:], "more than 100000 parts",
+    ),
+    "jpeg of millions of bytes of padding": (
+        "photo.jpg", lambda: b"\xff\xd8" + b"\xff" * 4_000_000 + scans(1)[2:], "more than 100000 parts",
+    ),
+    "png of millions of chunks": (
+        "photo.png", lambda: png([*png_head(8, 8), *[(b"abCd", b"")] * 500_000]), "more than 100000 parts",
+    ),
     "jpeg of a thousand scans": ("photo.jpg", lambda: scans(1000), "more than 200 scans"),
     "ply of too many vertices": ("mesh.ply", lambda: ply(f"element vertex 99999999999\n{XYZ}"), ELEMENTS),
     "ply too short for its vertices": (
@@ -282,6 +293,19 @@ HOSTILE = {
     ),
     "completions without vertices": ("completions.npz", lambda: npz_with(), "holds no vertices"),
 }  # fmt: skip
+
+
+def test_polygons_of_alternating_length_take_no_long_time(tmp_path):
+    """Rows of any length are read one by one: at some microseconds each."""
+    rows, header = 100_000, "element face {}\nproperty list uchar int vertex_indices\n"
+    body = (bytes([3]) + bytes(12) + bytes([4]) + np.array([0, 1, 2, 3], "<i4").tobytes()) * (rows // 2)
+    points = np.arange(12, dtype="<f4").tobytes()
+    vertices = "element vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+    (tmp_path / "mesh.ply").write_bytes(ply(vertices + header.format(rows), points + body))
+    start = time.perf_counter()
+    read = read_mesh(tmp_path / "mesh.ply")
+    assert time.perf_counter() - start < 6
+    np.testing.assert_array_equal(read.faces, np.tile([[0, 0, 0], [0, 1, 2], [0, 2, 3]], (rows // 2, 1)))
 
 
 @pytest.mark.parametrize("case", HOSTILE)

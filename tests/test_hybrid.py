@@ -48,7 +48,7 @@ def task(tiny_head):
     """A head of which one half is seen, and its posterior."""
     rng = np.random.default_rng(3)
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + jnp.asarray(rng.normal(size=tiny_head.n_components))))
-    seen = observe_mesh(truth, head=tiny_head, visible=truth[:, 1] > 0.0)
+    seen = observe_mesh(truth, head=tiny_head, hidden=~(truth[:, 1] > 0.0))
     at = fit(seen, tiny_head)
     noise = isotropic_noise(tiny_head, 1e-3, "exact")
     return (tiny_head, at, posterior(tiny_head, at, noise)), noise, seen

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from diverse3d._errors import InputError
 from diverse3d.observe import read_mask, read_photo, write_png
@@ -177,6 +177,32 @@ def test_mask_white_hides(tmp_path):
 def test_transparent_mask_hides_nothing(tmp_path):
     Image.new("RGBA", (6, 6), (255, 255, 255, 0)).save(tmp_path / "mask.png")
     assert not read_mask(tmp_path / "mask.png", (6, 6)).any()
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 0), (40, 40, 40)])
+def test_paint_of_any_colour_on_a_transparent_picture_hides(tmp_path, colour):
+    picture = np.zeros((6, 6, 4), np.uint8)
+    picture[2:4, 1:5] = (*colour, 255)
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", (6, 6)), picture[..., 3] > 0)
+    picture[0, 0] = 255  # white somewhere: then it is white that hides, as without transparency
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", (6, 6)).sum() == 1
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_reads_where_pillow_can(tmp_path, rgb):
+    Image.fromarray(rgb).save(tmp_path / "a.avif", quality=95)
+    assert np.abs(read_photo(tmp_path / "a.avif").astype(int) - rgb).mean() < 12
+    with pytest.raises(InputError, match="declares more"):
+        read_photo(tmp_path / "a.avif", max_pixels=10)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_phones_picture_says_the_way_out(tmp_path, brand):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic")
+    with pytest.raises(InputError, match="HEIC picture, which can't be read here: save it as JPEG or PNG"):
+        read_photo(tmp_path / "a.heic")
 
 
 def test_mask_of_another_shape_is_refused(tmp_path):

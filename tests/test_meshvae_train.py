@@ -347,3 +347,46 @@ def test_the_command_says_what_is_wrong(ball, tmp_path, monkeypatch, capsys):
     )
     assert "no such file" in refused("info", tmp_path / "none.safetensors")
     assert not (tmp_path / "out").exists()
+
+
+LIES = {
+    "wide channels": lambda d: d["config"].update(channels=[16384] * len(d["config"]["channels"])),
+    "a large basis": lambda d: d["config"].update(basis=16384),
+    "a huge whole scale": lambda d: d.update(scale=10**400),
+    "a huge scale": lambda d: d.update(scale=1e30),
+    "an infinite scale": lambda d: d.update(scale=float("inf")),
+    "a huge residual scale": lambda d: d.update(residual_scale=1e30),
+    "an infinite part": lambda d: d["config"].update(mean_scale=float("inf")),
+    "a huge whole part": lambda d: d["config"].update(mean_scale=10**400),
+    "depth": lambda d: d.update(card={"a": "DEEP"}),
+    "length": lambda d: d.update(card={"a": "x" * (2 << 20)}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_a_header_declares_is_not_believed(weights, tmp_path, lie):
+    """It is refused before anything of that size is made."""
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    with safe_open(weights, framework="numpy") as file:
+        description = json.loads(file.metadata()["meshvae"])
+    LIES[lie](description)
+    text = json.dumps(description).replace('"DEEP"', "[" * 100_000 + "]" * 100_000)
+    path = tmp_path / "lie.safetensors"
+    save_file(load_file(weights), path, {"meshvae": text})
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"lie\.safetensors|Every scale|cannot be"):
+        meshvae.load_model(path)
+    assert time.perf_counter() - start < 5
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_sentence(job, tmp_path, monkeypatch):
+    model, source, surface, _ = job
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write\n30621696 bytes: No space left on device [os_error_code]")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(InputError, match="checkpoints can't be written .no space is left on its disk.; make room"):
+        meshvae.train(model, source, QUICK, surface=surface, out=tmp_path)

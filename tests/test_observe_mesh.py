@@ -46,16 +46,16 @@ MASKS = {
 @pytest.mark.parametrize("name", MASKS)
 def test_mask_files(tmp_path, tiny_head, vertices, hidden, name):
     MASKS[name](tmp_path / name, hidden)
-    check(observe_mesh(vertices, head=tiny_head, hidden_file=tmp_path / name), vertices, hidden)
+    check(observe_mesh(vertices, head=tiny_head, hidden=tmp_path / name), vertices, hidden)
 
 
 def test_array_of_visibility_nan_marks_and_no_marks(tiny_head, vertices, hidden):
-    check(observe_mesh(vertices, head=tiny_head, visible=~hidden), vertices, hidden)
-    check(observe_mesh(vertices, head=tiny_head, visible=(~hidden).astype(int)), vertices, hidden)
+    check(observe_mesh(vertices, head=tiny_head, hidden=hidden), vertices, hidden)
+    check(observe_mesh(vertices, head=tiny_head, hidden=hidden.astype(int)), vertices, hidden)
     marked = np.where(hidden[:, None], np.nan, vertices)
     check(observe_mesh(marked, head=tiny_head), vertices, hidden)
     marked[hidden, 0] = np.inf
-    check(observe_mesh(marked, head=tiny_head, visible=~hidden), vertices, hidden)
+    check(observe_mesh(marked, head=tiny_head, hidden=hidden), vertices, hidden)
     check(observe_mesh(vertices, head=tiny_head), vertices, np.zeros_like(hidden))
 
 
@@ -96,7 +96,7 @@ def test_file_kinds_keep_vertex_order(tmp_path, tiny_head, vertices, faces, hidd
     else:
         solid(vertices, faces).export(path)
     np.save(tmp_path / "mask.npy", hidden)
-    check(observe_mesh(str(path), head=tiny_head, hidden_file=tmp_path / "mask.npy"), vertices, hidden)
+    check(observe_mesh(str(path), head=tiny_head, hidden=tmp_path / "mask.npy"), vertices, hidden)
 
 
 def test_an_obj_file_with_texture_seams_keeps_vertex_order(tmp_path, tiny_head, vertices, faces, hidden, rng):
@@ -104,7 +104,7 @@ def test_an_obj_file_with_texture_seams_keeps_vertex_order(tmp_path, tiny_head, 
     lines += [f"vt {u:.4f} {v:.4f}" for u, v in rng.uniform(size=(3 * len(faces), 2))]  # a seam at every edge
     lines += ["f " + " ".join(f"{c + 1}/{3 * i + k + 1}" for k, c in enumerate(face)) for i, face in enumerate(faces)]
     (tmp_path / "face.obj").write_text("\n".join(lines) + "\n")
-    check(observe_mesh(tmp_path / "face.obj", head=tiny_head, visible=~hidden), vertices, hidden)
+    check(observe_mesh(tmp_path / "face.obj", head=tiny_head, hidden=hidden), vertices, hidden)
 
 
 def test_an_obj_file_with_unused_and_coinciding_vertices(tmp_path, tiny_head, vertices, faces, hidden):
@@ -112,14 +112,14 @@ def test_an_obj_file_with_unused_and_coinciding_vertices(tmp_path, tiny_head, ve
     lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in vertices]
     lines += ["f " + " ".join(str(c + 1) for c in face) for face in faces[40:]]
     (tmp_path / "face.obj").write_text("\n".join(lines) + "\n")
-    check(observe_mesh(tmp_path / "face.obj", head=tiny_head, visible=~hidden), vertices, hidden)
+    check(observe_mesh(tmp_path / "face.obj", head=tiny_head, hidden=hidden), vertices, hidden)
 
 
 @pytest.mark.parametrize("unit_m", [1.0, 0.1, 0.01, 0.001])
 @pytest.mark.parametrize("size", [0.8, 1.25])
 def test_units_are_recognised_wherever_the_head_stands(tiny_head, vertices, hidden, unit_m, size):
     moved = (size * vertices @ rotation_about([1, 2, 3], 2.0).T + [3.0, -1.0, 0.5]) / unit_m
-    seen = observe_mesh(moved, head=tiny_head, visible=~hidden)
+    seen = observe_mesh(moved, head=tiny_head, hidden=hidden)
     assert seen.mesh.unit_m == unit_m
     check(seen, moved * unit_m, hidden, atol=1e-12)
 
@@ -127,16 +127,16 @@ def test_units_are_recognised_wherever_the_head_stands(tiny_head, vertices, hidd
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_nothing_or_next_to_nothing_visible_is_no_error(tiny_head, vertices, count):
     visible = np.arange(len(vertices)) < count
-    check(observe_mesh(vertices, head=tiny_head, visible=visible), vertices, ~visible)
+    check(observe_mesh(vertices, head=tiny_head, hidden=~visible), vertices, ~visible)
 
 
 def test_hash_depends_on_what_is_visible_and_on_nothing_else(tiny_head, vertices, hidden):
-    digest = observe_mesh(vertices, head=tiny_head, visible=~hidden).sha256
+    digest = observe_mesh(vertices, head=tiny_head, hidden=hidden).sha256
     elsewhere = np.where(hidden[:, None], 7.0, vertices)
-    assert observe_mesh(elsewhere, head=tiny_head, visible=~hidden).sha256 == digest
+    assert observe_mesh(elsewhere, head=tiny_head, hidden=hidden).sha256 == digest
     assert observe_mesh(vertices, head=tiny_head).sha256 != digest
     vertices[np.flatnonzero(~hidden)[0], 0] += 1e-6
-    assert observe_mesh(vertices, head=tiny_head, visible=~hidden).sha256 != digest
+    assert observe_mesh(vertices, head=tiny_head, hidden=hidden).sha256 != digest
 
 
 def write_gltf(path, vertices, faces=((0, 1, 2),), embed=True):
@@ -155,8 +155,8 @@ ARRAY_ERRORS = {
     "flat vertices": (lambda v: (v[:, :2], {}), r"\[104, 2\]|\(104, 2\)"),
     "a number": (lambda v: (np.array(3.0), {}), "shape"),
     "no numbers": (lambda v: ([["a", "b", "c"]] * 104, {}), "no numbers"),
-    "nan in a visible vertex": (lambda v: (with_nan(v), {"visible": np.ones(104, bool)}), "1 vertices.*not finite"),
-    "visibility of another length": (lambda v: (v, {"visible": np.ones(90, bool)}), "90 values.*104"),
+    "nan in a visible vertex": (lambda v: (with_nan(v), {"hidden": np.zeros(104, bool)}), "1 vertices.*not finite"),
+    "visibility of another length": (lambda v: (v, {"hidden": np.zeros(90, bool)}), "90 values.*104"),
     "a head as large as a house": (lambda v: (50 * v, {}), "times the size"),
     "a head between two units": (lambda v: (3.2 * v, {}), "times the size"),
     "all in one point": (lambda v: (0 * v, {}), "one point"),
@@ -226,7 +226,7 @@ def test_bad_mask_files_are_named(tmp_path, tiny_head, vertices, name):
     make, says = MASK_ERRORS[name]
     make(tmp_path / name)
     with pytest.raises(InputError, match=says) as caught:
-        observe_mesh(vertices, head=tiny_head, hidden_file=tmp_path / name)
+        observe_mesh(vertices, head=tiny_head, hidden=tmp_path / name)
     assert name in str(caught.value)
 
 

@@ -216,7 +216,7 @@ def test_single_precision_agrees(still_head, seen, rng):
 
 def run(name, head, fit, key, n=4, config=QUICK, noise=None, learned=None):
     noise = load_noise(head, "realistic") if noise is None else noise
-    seen = observe_mesh(np.asarray(fit.held_m), head=head, visible=np.asarray(fit.visible))
+    seen = observe_mesh(np.asarray(fit.held_m), head=head, hidden=~np.asarray(fit.visible))
     given = Given(name, config, seen, head, fit, noise=noise, weights=learned)
     return np.asarray(sample(given, n, key=key).vertices_m)
 
@@ -248,7 +248,7 @@ def test_everything_visible_leaves_nothing_open(still_head, key):
 def observation(tiny_head):
     rng = np.random.default_rng(3)
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + jnp.asarray(rng.normal(size=10))))
-    return observe_mesh(truth, head=tiny_head, visible=truth[:, 1] > 0.0)
+    return observe_mesh(truth, head=tiny_head, hidden=~(truth[:, 1] > 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +344,7 @@ def test_whole_way_follows_a_rigid_motion_of_the_input(tiny_head, observation, k
     turn, shift = rotation_about([1, 0.5, -1], 2.2), np.array([4.0, -1.0, 0.5])
     here, there = (
         complete(
-            observe_mesh(points, head=tiny_head, visible=visible),
+            observe_mesh(points, head=tiny_head, hidden=~visible),
             head=tiny_head,
             n=4,
             key=key,

@@ -79,6 +79,27 @@ def test_meshes_of_another_tool_get_the_figures_of_the_library(files, tmp_path, 
         assert score(files / "set", *given[:3], files / mask, files=files, out=out) == figures, mask
 
 
+@pytest.mark.parametrize("suffix", ["glb", "obj", "off", "gltf"])
+def test_every_format_that_is_read_gives_the_same_figures(files, tmp_path, suffix):
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    for path in (files / "set").glob("*.ply"):
+        scene = trimesh.Scene(trimesh.load(path, process=False))
+        if suffix == "gltf":
+            (folder / f"{path.stem}.gltf").write_bytes(
+                trimesh.exchange.gltf.export_gltf(scene, embed_buffers=True)["model.gltf"]
+            )
+        else:
+            (scene if suffix == "glb" else trimesh.load(path, process=False)).export(folder / f"{path.stem}.{suffix}")
+    if suffix == "glb":  # as `complete` writes it beside them, and no completion
+        (folder / "fit.glb").write_bytes((folder / "00.glb").read_bytes())
+    options = ["--truth", files / "truth.npz", "--visible", files / "visible.npy"]
+    one = score(files / "set", *options, files=files, out=tmp_path / "one.json")
+    other = score(folder, *options, files=files, out=tmp_path / "other.json")
+    assert other["n"] == COUNT
+    np.testing.assert_allclose(other["asd_o"], one["asd_o"], rtol=1e-4)
+
+
 def test_one_file_of_all_meshes_in_millimetres_is_the_same_set(files, tmp_path, capsys):
     paths = sorted((files / "set").glob("*.ply"))
     heads = np.stack([np.asarray(trimesh.load(path, process=False).vertices, np.float64) for path in paths])
@@ -104,7 +125,7 @@ def test_own_results_get_the_very_figures_of_their_record(files, tmp_path, singl
     head = load_head(files / "head.safetensors")
     truth = 1e-3 * np.load(files / "truth.npz")["vertices"] + [0.3, -1.7, 0.2]
     visible = np.load(files / "visible.npy")
-    seen = observe_mesh(truth, head=head, visible=visible)
+    seen = observe_mesh(truth, head=head, hidden=~visible)
     result = complete(seen, head=head, n=COUNT, method="posterior", key=jax.random.key(1), noise="exact")
     result.save(tmp_path / "result")
     recorded = json.loads((tmp_path / "result" / "metrics.json").read_text(encoding="utf-8"))
@@ -167,7 +188,7 @@ def bad(files, tmp_path_factory) -> Path:
 
 REFUSALS = {
     "no folder": (["{bad}/nowhere"], "There is no folder {bad}/nowhere."),
-    "empty folder": (["{bad}/empty"], "{bad}/empty holds no meshes: put the completions there as .ply, .obj, .npz files."),
+    "empty folder": (["{bad}/empty"], "{bad}/empty holds no meshes: put the completions there as .ply, .obj, .off, "),
     "mixed vertex counts": (["{bad}/mixed"], "{bad}/mixed/1.npz has 103 vertices, and {bad}/mixed/0.npz has 104: all"),
     "wrong topology": (["{bad}/other"], "{bad}/other/0.npz has 101 vertices, but the head 'tiny' has 104: meshes must be"),
     "NaN": (["{bad}/nan"], "{bad}/nan/1.npz has 1 vertices that are not finite; a completion must be whole."),

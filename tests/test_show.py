@@ -11,7 +11,7 @@ from helpers import ellipsoid
 from PIL import Image
 
 from diverse3d._errors import InputError
-from diverse3d.files import check_target, npz_bytes, whole_folder, write_json
+from diverse3d.files import check_target, npz_bytes, read_json, whole_folder, write_json, write_record
 from diverse3d.show import Stages, glb_bytes, render_head, uncertainty_colours
 from diverse3d.show._colour import CLAY, UNCERTAINTY_FULL_MM, linear_from_srgb, oklab_from_srgb, srgb_from_linear
 from diverse3d.show._render import Frame, View, _nearest, frame_of, paint, render_views
@@ -198,23 +198,23 @@ def entries(folder):
 def test_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "made" / "out"
     with whole_folder(target, force=False) as folder:
-        (folder / "run.json").write_text("first")
+        write_record(folder, {"a": "first"})
         assert not target.exists()
     assert (entries(target), entries(target.parent)) == (["run.json"], ["out"])
     for failure in (RuntimeError, KeyboardInterrupt):
         with pytest.raises(failure), whole_folder(target, force=True) as folder:
-            (folder / "run.json").write_text("half")
+            write_record(folder, {"a": "half"})
             raise failure
-        assert ((target / "run.json").read_text(), entries(target.parent)) == ("first", ["out"])
+        assert (read_json(target / "run.json")["a"], entries(target.parent)) == ("first", ["out"])
     with whole_folder(target, force=True) as folder:
-        (folder / "run.json").write_text("second")
-    assert ((target / "run.json").read_text(), entries(target.parent)) == ("second", ["out"])
+        write_record(folder, {"a": "second"})
+    assert (read_json(target / "run.json")["a"], entries(target.parent)) == ("second", ["out"])
 
 
 def test_old_result_survives_a_failed_rename(tmp_path, monkeypatch):
     target = tmp_path / "out"
     target.mkdir()
-    (target / "run.json").write_text("first")
+    write_record(target, {"a": "first"})
     from pathlib import Path
 
     rename = Path.rename
@@ -227,7 +227,7 @@ def test_old_result_survives_a_failed_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(InputError, match="can't be written"), whole_folder(target, force=True):
         pass
-    assert ((target / "run.json").read_text(), entries(tmp_path)) == ("first", ["out"])
+    assert (read_json(target / "run.json")["a"], entries(tmp_path)) == ("first", ["out"])
 
 
 def test_only_results_are_replaced(tmp_path, monkeypatch):
@@ -282,7 +282,7 @@ def test_result_of_the_python_calls_measures_and_saves_itself(tmp_path, tiny_hea
 
     truth = np.asarray(tiny_head.shaped(tiny_head.prior_mean + 0.5))
     visible = truth[:, 1] > -0.02
-    seen = observe_mesh(truth, head=tiny_head, visible=visible)
+    seen = observe_mesh(truth, head=tiny_head, hidden=~visible)
     config = DiversifyConfig().replace(contraction=0.9)
     result = complete(seen, head=tiny_head, n=26, method="posterior", key=key, noise="exact", config=config)
     assert result.vertices.shape == (26, tiny_head.n_vertices, 3)

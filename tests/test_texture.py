@@ -273,7 +273,7 @@ def test_a_textured_glb(tmp_path, head, atlas, scene, seen, rng):
     data = file.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), picture)
     # Our own reader takes it, vertex for vertex.
-    again = observe_mesh(path, head=head, visible=np.ones(head.n_vertices, bool))
+    again = observe_mesh(path, head=head, hidden=np.zeros(head.n_vertices, bool))
     np.testing.assert_allclose(again.mesh.vertices_m, vertices, atol=1e-6)
 
 

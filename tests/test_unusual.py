@@ -46,7 +46,7 @@ def seen_upper_face(scans, problem, scale):
     template = np.asarray(head.template_m)
     below = template[:, 1] < float(head.landmarks68(head.template_m)[33, 1]) - 0.003
     visible = face & (scans["covered"] > 0) & (template[:, 2] > -0.015) & ~below
-    return observe_mesh(np.where(visible[:, None], vertices, 0.0), head=head, visible=visible)
+    return observe_mesh(np.where(visible[:, None], vertices, 0.0), head=head, hidden=~visible)
 
 
 @pytest.mark.parametrize("method", ["posterior", "hybrid"])

@@ -16,7 +16,7 @@ from diverse3d.head import load_head
 from diverse3d.head.population import split
 from diverse3d.observe import Observation, simulate_mesh
 
-from ._timing import Contestants
+from ._timing import Case, Contestants
 from ._torch_completion import Loss, Problem, Solver, adam_path, normal_posterior, qr_posterior
 from ._torch_head import tensor
 
@@ -32,10 +32,10 @@ def subject() -> tuple[Observation, FitProblem, Fit]:
     return seen, problem, fit(seen, problem)
 
 
-def cases() -> Iterator[tuple[str, Contestants]]:
+def cases() -> Iterator[Case]:
     """Algorithm 2's iterations, and the closed form, against PyTorch."""
-    yield f"algorithm 2/{SAMPLES} samples x {STEPS} iterations", _algorithm_2()
-    yield f"closed form/mean and {SAMPLES} samples", _closed_form()
+    yield f"algorithm 2/{SAMPLES} samples x {STEPS} iterations", _algorithm_2
+    yield f"closed form/mean and {SAMPLES} samples", _closed_form
 
 
 def _algorithm_2() -> Contestants:

@@ -1,6 +1,7 @@
 """Speed of the head model: vertices and the gradient of a weighted sum of them."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import torch
 from diverse3d.head import HeadModel, HeadParameters, load_head
 
 from ._synthetic import embedded_regressor, synthetic_head
-from ._timing import Contestants
+from ._timing import Case, Contestants
 from ._torch_head import MatchedHead, UsualHead
 
 BATCHES = (1, 16, 64)
@@ -22,7 +23,7 @@ Gradient = tuple[jax.Array, HeadParameters]
 """A loss, and its gradient or where it led."""
 
 
-def cases() -> Iterator[tuple[str, Contestants]]:
+def cases() -> Iterator[Case]:
     """Forward and gradient of the FLAME-sized and of the embedded head, at each batch size."""
     heads = {"flame-sized": synthetic_head(jnp.float32)}
     embedded = load_head(dtype=jnp.float32)
@@ -30,8 +31,8 @@ def cases() -> Iterator[tuple[str, Contestants]]:
     for name, (head, regressor) in heads.items():
         usual, matched = UsualHead(head, regressor), MatchedHead(head)
         for batch in BATCHES:
-            yield f"head/{name}/batch {batch}", contestants(head, usual, matched, batch)
-        yield f"head/{name}/batch 1 in a loop", loop_contestants(head, usual, matched)
+            yield f"head/{name}/batch {batch}", partial(contestants, head, usual, matched, batch)
+        yield f"head/{name}/batch 1 in a loop", partial(loop_contestants, head, usual, matched)
 
 
 def _loss_and_gradient(head: HeadModel, parameters: HeadParameters, weight: jax.Array) -> Gradient:

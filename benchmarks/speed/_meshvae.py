@@ -33,7 +33,7 @@ from meshvae import (
     train_step,
 )
 
-from ._timing import THREADS, Contestants
+from ._timing import THREADS, Case, Contestants
 from ._torch_meshvae import MatchedBlock, TorchTraining, TorchVAE, UsualBlock, our_moments
 
 FORMS: dict[str, type[UsualBlock] | type[MatchedBlock]] = {"usual": UsualBlock, "matched": MatchedBlock}
@@ -84,12 +84,12 @@ def _problem(config: ModelConfig = PRESETS["small"]) -> Problem:
     )
 
 
-def cases() -> Iterator[tuple[str, Contestants]]:
+def cases() -> Iterator[Case]:
     """A training step of two sizes; the decoder, and its gradient by the latents."""
-    yield STEP, _training(_problem())
-    yield f"mesh VAE/training step, half the paper's width, batch {BATCH}", _training(_problem(HALF))
+    yield STEP, lambda: _training(_problem())
+    yield f"mesh VAE/training step, half the paper's width, batch {BATCH}", lambda: _training(_problem(HALF))
     for gradient, name in ((False, "forward"), (True, "forward and gradient of z")):
-        yield f"mesh VAE/decoder, small, {name}, {BATCH} samples", _decoding(gradient)
+        yield f"mesh VAE/decoder, small, {name}, {BATCH} samples", functools.partial(_decoding, gradient)
 
 
 def _training(problem: Problem) -> Contestants:

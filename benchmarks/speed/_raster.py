@@ -10,12 +10,12 @@ import torch
 from diverse3d.head import load_head
 from diverse3d.surface import STUDIO_LIGHT, interpolate, rasterise, shade, vertex_normals
 
-from ._timing import Contestants
+from ._timing import Case
 
 SIDE = 224
 
 
-def cases() -> Iterator[tuple[str, Contestants]]:
+def cases() -> Iterator[Case]:
     """One picture of the embedded head, and the gradient of its squared difference from another."""
     head = load_head(dtype=jnp.float32)
     vertices, faces = np.asarray(head.template_m), np.asarray(head.faces)
@@ -45,7 +45,7 @@ def cases() -> Iterator[tuple[str, Contestants]]:
 
     theirs = _Torch(vertices, faces, albedo, light, goal, scale, centre)
     name = f"raster and photometric gradient/{SIDE} px, {len(faces)} triangles"
-    yield name, {"ours": ours, "usual": lambda: theirs(tiles=True), "matched": lambda: theirs(tiles=False)}
+    yield name, lambda: {"ours": ours, "usual": lambda: theirs(tiles=True), "matched": lambda: theirs(tiles=False)}
 
 
 class _Torch:

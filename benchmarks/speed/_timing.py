@@ -10,6 +10,9 @@ THREADS = 2
 """Of PyTorch, as many as the small machines have cores."""
 
 Contestants = dict[str, Callable[[], object]]
+
+Case = tuple[str, Callable[[], Contestants]]
+"""A row's name, and what makes its contestants, which raises `AssertionError` where they don't do the same work."""
 """What is timed, by name; each blocks until its work is done."""
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -15,13 +16,13 @@ from meshvae import PRESETS
 
 from ._completion import SAMPLES, subject
 from ._meshvae import FORMS, untrained
-from ._timing import Contestants
+from ._timing import Case, Contestants
 from ._torch_completion import Algorithm2 as TorchAlgorithm2
 from ._torch_head import tensor
 from ._torch_meshvae import TorchVAE
 
 
-def cases() -> Iterator[tuple[str, Contestants]]:
+def cases() -> Iterator[Case]:
     """An iteration of `vae-dpp` from samples of the encoder: the shipped weights, and untrained ones of full size.
 
     PyTorch's usual form once with the weight of every edge made before the first iteration, and once as a layer that
@@ -35,9 +36,13 @@ def cases() -> Iterator[tuple[str, Contestants]]:
         sampler = VaeSampler(problem.head, fitted, learned)
         start = sampler.draw(SAMPLES, key=jax.random.key(1))
         name = f"mesh VAE/iteration of vae-dpp, {size}, {SAMPLES} samples"
-        yield name, iteration(sampler, DiversifyConfig(), start)
-        anew = iteration(sampler, DiversifyConfig(), start, ready=False)
-        yield f"{name}, edges' weights made anew", {form: anew[form] for form in ("ours", "usual")}
+        yield name, partial(iteration, sampler, DiversifyConfig(), start)
+        yield f"{name}, edges' weights made anew", partial(_made_anew, sampler, start)
+
+
+def _made_anew(sampler: VaeSampler, start: jax.Array) -> Contestants:
+    forms = iteration(sampler, DiversifyConfig(), start, ready=False)
+    return {form: forms[form] for form in ("ours", "usual")}
 
 
 @eqx.filter_jit
@@ -70,10 +75,20 @@ def _check(first: dict[str, list[np.ndarray]], rate: float) -> None:
     for form in FORMS:
         their_loss, theirs, there = first[form]
         np.testing.assert_allclose(their_loss, loss, rtol=1e-4, err_msg=f"PyTorch, {form}: loss")
-        # Sums of thousands of signs: that of a difference near zero may turn.
-        bound = 1e-3 * float(np.abs(gradient).max())
-        np.testing.assert_allclose(theirs, gradient, rtol=0, atol=bound, err_msg=f"PyTorch, {form}: gradient")
+        check_gradient(theirs, gradient, f"PyTorch, {form}: gradient")
         np.testing.assert_allclose(there[steep], reached[steep], rtol=0, atol=1e-2 * rate, err_msg=f"PyTorch, {form}")
+
+
+def check_gradient(theirs: np.ndarray, ours: np.ndarray, what: str) -> None:
+    """Raise `AssertionError` unless two gradients are the same sums, added in another order in single precision.
+
+    As a whole they agree to a thousandth. A single element is a sum of thousands of signs, of which that of a
+    difference near zero may turn, on one processor and not on another: one in a thousand may be off by ten times that.
+    """
+    off, largest = np.abs(theirs - ours), float(np.abs(ours).max())
+    np.testing.assert_array_less(np.linalg.norm(off), 1e-3 * np.linalg.norm(ours) + 1e-30, err_msg=what)
+    np.testing.assert_array_less(np.quantile(off, 0.999), 1e-3 * largest + 1e-30, err_msg=what)
+    np.testing.assert_array_less(off.max(), 1e-2 * largest + 1e-30, err_msg=what)
 
 
 def _theirs(

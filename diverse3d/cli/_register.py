@@ -36,8 +36,7 @@ class Register(Common):
         from ..files import MESH_SUFFIXES
         from ..head import load_head
 
-        if not self.input.exists():
-            raise InputError(f"There is no scan {self.input}.")
+        self.check_paths()
         if not self.input.is_dir():
             reporter = Reporter(self, ("head", "observe", "write"))
             with reporter.shown():
@@ -71,6 +70,17 @@ class Register(Common):
         if not self.quiet:
             print(f"{len(scans) - refused} of {len(scans)} scans are registered in {self.out}")
         return 0
+
+    def check_paths(self) -> None:
+        """Refuse what can be refused by looking at names alone: raises `InputError`."""
+        from ..files import check_target, check_there
+
+        needed = (self.input, self.landmarks, self.head)
+        if not self.input.is_dir():
+            check_target(self.out, force=self.force, needed=needed)
+        for path in needed:
+            if path is not None and not path.is_dir():
+                check_there(path)
 
     def _one(self, path: Path, out: Path, head: "object") -> tuple[str, list[str]]:
         from .. import _api, show

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .._errors import InputError
+from .._errors import InputError, spelt_out
 from ._options import Common, OptionalFile
 from ._progress import Reporter
 
@@ -31,7 +31,8 @@ class Score(Common):
     Nothing is random, and nothing is aligned: all meshes must lie in one frame."""
 
     folder: Positional[Annotated[Path, arg(metavar="DIR")]]
-    """A result's folder, or one with completions as .ply, .obj or .npz (`vertices` [N,V,3]); metres to millimetres."""
+    """A result's folder, or one with completions as .ply, .obj, .off, .glb, .gltf or .npz (`vertices` [N,V,3]);
+    metres to millimetres."""
     truth: OptionalFile = None
     """The true head (a mesh); without it, what needs no truth is measured."""
     visible: OptionalFile = None
@@ -54,7 +55,7 @@ class Score(Common):
         from ..show import Stages
         from ._score_files import read_given, read_head_mesh, read_visible
 
-        self._check()
+        self.check_paths()
         reporter = Reporter(self, ("head", "read", "measure"))
         stages = Stages(reporter)
         with reporter.shown():
@@ -83,10 +84,10 @@ class Score(Common):
                 print(note, file=sys.stderr)
         if self.out is not None:
             facts = {
-                "folder": self.folder.name,
+                "folder": spelt_out(self.folder.name),
                 "unit": given.unit,
                 "head": {"name": head.name, "sha256": head.sha256 or None},
-                "truth": None if self.truth is None else self.truth.name,
+                "truth": None if self.truth is None else spelt_out(self.truth.name),
                 "visible_vertices": int(visible.sum()),
                 "hidden_vertices": int(hidden.sum()),
             }
@@ -103,13 +104,15 @@ class Score(Common):
             write_json(self.out, content)
         return 0
 
-    def _check(self) -> None:
-        """Refuse what can be refused at once."""
+    def check_paths(self) -> None:
+        """Refuse what can be refused at once: raises `InputError`."""
+        from ..files import check_there
+
         if not self.folder.is_dir():
             raise InputError(f"There is no folder {self.folder}.")
         for path in (self.truth, self.visible, self.held, self.head):
-            if path is not None and not path.exists():
-                raise InputError(f"There is no file {path}.")
+            if path is not None:
+                check_there(path)
         if self.out is not None:
             if self.out.is_dir() or not self.out.parent.is_dir():
                 raise InputError(f"{self.out} can't be written: name a file in a folder that exists.")
@@ -163,7 +166,7 @@ def _print(folder: Path, values: dict[str, float], card: "dict[str, np.ndarray]"
     from ..metrics import LEVELS, reading_of
 
     console = Console()
-    table = Table("metric", "value", "unit", "better", title=f"{folder}: {values['n']:.0f} completions")
+    table = Table("metric", "value", "unit", "better", title=f"{spelt_out(str(folder))}: {values['n']:.0f} completions")
     for name, value in values.items():
         if "/" not in name and name != "n":
             reading = reading_of(name)

@@ -8,10 +8,9 @@ import numpy as np
 from .._errors import InputError
 from ..files import UNITS_M, Limits, lines_of, read_bytes, read_npy, read_npz
 from ..head import HeadModel
-from ..observe._mesh import mesh_unit, read_mesh
+from ..observe._mesh import MESH_SUFFIXES, mesh_unit, read_mesh
 from ._stored import read_completions
 
-_SUFFIXES = (".ply", ".obj", ".npz")
 _UNITS = {metres: name for name, metres in UNITS_M.items()}
 
 _LONG_EDGES = 3.0
@@ -36,16 +35,20 @@ class Given(NamedTuple):
 
 
 def read_given(folder: Path, head: HeadModel) -> Given:
-    """The completions in a folder: of `completions.npz` if it holds one, else of every mesh file in it.
+    """The completions in a folder: a result's, also by its folder `meshes`, else of every mesh file in it.
 
     Raises `InputError` for a folder without meshes and for meshes that are damaged, not finite, in another topology
     than the head's, of no head's size, or of different units.
     """
-    if (folder / "completions.npz").is_file():
-        return _read_result(folder, head)
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    for result in (folder, folder.resolve().parent) if folder.resolve().name == "meshes" else (folder,):
+        if (result / "completions.npz").is_file():
+            return _read_result(result, head)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in MESH_SUFFIXES and path.is_file())
+    # Of our meshes, copied elsewhere, all but the fit are completions.
+    if len(paths) > 1:
+        paths = [path for path in paths if path.name != "fit.glb"]
     if not paths:
-        raise InputError(f"{folder} holds no meshes: put the completions there as {', '.join(_SUFFIXES)} files.")
+        raise InputError(f"{folder} holds no meshes: put the completions there as {', '.join(MESH_SUFFIXES)} files.")
     limits = Limits.from_environment()
     sets: list[np.ndarray] = []
     units: dict[float, Path] = {}

@@ -50,6 +50,13 @@ class Train(Common):
     resume: bool = False
     """Go on from the newest checkpoint in the output folder."""
 
+    @property
+    def left(self) -> str:
+        """What an interrupted run leaves."""
+        if self.out.is_dir() and any(self.out.iterdir()):
+            return f"the checkpoints in {self.out} stay, and the same command goes on from the newest with --resume"
+        return "nothing was written"
+
     def run(self) -> int:
         """Train; a run that is stopped goes on with --resume, bit for bit as if it had not been."""
         import meshvae

@@ -17,11 +17,19 @@ from .._errors import InputError
 from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
 from ..fit import SCAN_NOISE, Fit, NoiseModel, SeenPixels, check_noise, load_noise, scan_noise, seen_pixels
 from ..fit._pixels import PixelHead
+from ..fit._possible import possible
 from ..head import HeadModel
 from ..observe import MeshObservation, Observation, PhotoObservation
 from ._algorithm2 import Algorithm2, CoefficientSampler, VaeSampler
 from ._choice import Blend, Choice, Diverse, Independent, Mode, best_cover, best_support
-from ._completions import SAMPLE_OFF_VISIBLE, SAMPLE_OK, SAMPLE_REPAIRED, Completions, sample_results
+from ._completions import (
+    SAMPLE_IMPOSSIBLE,
+    SAMPLE_OFF_VISIBLE,
+    SAMPLE_OK,
+    SAMPLE_REPAIRED,
+    Completions,
+    sample_results,
+)
 from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned
 from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
@@ -150,8 +158,9 @@ def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
     """N plausible heads that agree with what is visible.
 
     A sample that leaves the visible part by more than `DiversifyConfig.visible_tolerance_mm` is repaired by the kriging
-    correction, which its result code says. Raises `InputError` for a head without weights, or nothing visible where the
-    method encodes what is.
+    correction, and one that is no possible head is replaced by the fit, which their result codes say. Raises
+    `InputError` for a head without weights, nothing visible where the method encodes what is, and where no sample is a
+    possible head.
     """
     method, fit = given.method, given.fit
     if method.weights == "masked":
@@ -161,6 +170,7 @@ def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
     vertices, results = _judged(samples.vertices_m, fit, tolerance_m)
     if (np.asarray(results) == SAMPLE_OFF_VISIBLE).any():
         vertices, results = _repaired(given.kriging, fit, vertices, results, tolerance_m)
+    vertices, results = _guarded(given, vertices, results)
     closed = given.posterior if method.closed_form else None
     point = None if closed is None else closed.mean
     vertices, fitted, best, held = _in_world(given.head, fit, vertices, point)
@@ -181,6 +191,22 @@ def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
         noise_widening=1.0 if closed is None else float(closed.noise_widening),
         weights_sha256=None if given.learned is None else given.learned.sha256,
     )
+
+
+def _guarded(
+    given: Given, vertices_m: Float[Array, "N V 3"], results: Int[Array, " N"]
+) -> tuple[Float[Array, "N V 3"], Int[Array, " N"]]:
+    """The fit in the place of samples that are no possible heads; raises `InputError` where that is all of them."""
+    odd = ~possible(given.head, np.asarray(vertices_m))
+    if not odd.any():
+        return vertices_m, results
+    if odd.all():
+        raise InputError(
+            f"No completion of {given.seen.source} by '{given.name}' is a head that can be, so none is written: is the "
+            "visible part a head's, and are the weights made for this head?"
+        )
+    kept = jnp.where(odd[:, None, None], given.fit.vertices_m[None], vertices_m)
+    return kept, jnp.where(odd, SAMPLE_IMPOSSIBLE, results).astype(jnp.int32)
 
 
 @eqx.filter_jit

@@ -8,12 +8,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ..fit import Fit
 from ..observe import Observation
 
-SAMPLE_OK, SAMPLE_OFF_VISIBLE, SAMPLE_NOT_FINITE, SAMPLE_REPAIRED = 0, 1, 2, 3
+SAMPLE_OK, SAMPLE_OFF_VISIBLE, SAMPLE_NOT_FINITE, SAMPLE_REPAIRED, SAMPLE_IMPOSSIBLE = 0, 1, 2, 3, 4
 SAMPLE_TEXT = {
     SAMPLE_OK: "ok",
     SAMPLE_OFF_VISIBLE: "leaves the visible part by more than the tolerance",
     SAMPLE_NOT_FINITE: "was not finite; the fit stands in its place",
     SAMPLE_REPAIRED: "left the visible part by more than the tolerance; the kriging correction brought it back",
+    SAMPLE_IMPOSSIBLE: "was no head that can be; the fit stands in its place",
 }
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..fit import Fit, NoiseModel, Unknowns, canonical
 from ..fit import rigid as rigid_motion
+from ..fit._order import FLAT_M
 from ..head import HeadModel
 
 N_RIGID = 6
@@ -23,7 +24,7 @@ _USUAL = 3.1
 """Standard deviations above its mean that one in 1,000 of a normal variable's draws reach."""
 
 _PINNED_ROOT = 1e6
-"""The same where fewer than three vertices are seen: they say nothing of the pose, so the fit's is kept."""
+"""The same where what is seen says nothing of the pose, so that the fit's is kept: see `_tells_pose`."""
 
 
 class Posterior(eqx.Module):
@@ -120,6 +121,16 @@ def trust_in(visible: Bool[Array, " V"], noise: NoiseModel) -> Trust:
     return Trust(along, noise.facing.normals, jnp.repeat(seen / noise.facing.across_m, 3))
 
 
+def _tells_pose(fit: Fit) -> Bool[Array, ""]:
+    """Whether three vertices or more are seen that lie neither near a line nor in one spot: as of a mesh's fit."""
+    seen = fit.visible.astype(fit.vertices_m.dtype)
+    count = jnp.sum(seen)
+    share = (seen / jnp.maximum(count, 1.0))[:, None]
+    off = fit.vertices_m - jnp.sum(share * fit.vertices_m, axis=0)[None, :]
+    square = jnp.linalg.eigvalsh(off.T @ (share * off))
+    return (count >= 3) & (square[1] > FLAT_M**2)
+
+
 class Expansion(eqx.Module):
     """The head and its noise linearised at a fit."""
 
@@ -145,8 +156,7 @@ def expand(head: HeadModel, fit: Fit, noise: NoiseModel) -> Expansion:
     def observed(point: Float[Array, " D"]) -> Float[Array, " C"]:
         return observed_vertices(head, noise, point)
 
-    seen = jnp.sum(fit.visible.astype(head.dtype))
-    rigid_root = jnp.where(seen < 3, _PINNED_ROOT, RIGID_ROOT).astype(head.dtype)
+    rigid_root = jnp.where(_tells_pose(fit), RIGID_ROOT, _PINNED_ROOT).astype(head.dtype)
     return Expansion(
         point=point,
         observed_m=observed(point),

@@ -1,5 +1,9 @@
 """Bounded readers and whole writers of every kind of file; nothing here knows of heads."""
 
+from ._folder import RECORD_NAME as RECORD_NAME
+from ._folder import check_target as check_target
+from ._folder import whole_folder as whole_folder
+from ._folder import write_record as write_record
 from ._glb import GlbWriter as GlbWriter
 from ._images import read_mask as read_mask
 from ._images import read_photo as read_photo
@@ -9,6 +13,7 @@ from ._json import parse_json as parse_json
 from ._json import read_json as read_json
 from ._json import write_json as write_json
 from ._limits import Limits as Limits
+from ._limits import check_there as check_there
 from ._limits import one_line as one_line
 from ._limits import read_bytes as read_bytes
 from ._mesh import Mesh as Mesh
@@ -28,9 +33,8 @@ from ._safetensors import Tensors as Tensors
 from ._safetensors import read_safetensors as read_safetensors
 from ._safetensors import read_safetensors_texts as read_safetensors_texts
 from ._safetensors import write_safetensors as write_safetensors
+from ._temporary import temporary_folder as temporary_folder
+from ._temporary import temporary_root as temporary_root
 from ._units import UNITS_M as UNITS_M
 from ._units import unit_by_size as unit_by_size
-from ._whole import RECORD_NAME as RECORD_NAME
-from ._whole import check_target as check_target
 from ._whole import whole_file as whole_file
-from ._whole import whole_folder as whole_folder

@@ -83,7 +83,7 @@ class _Scene:
                 self._add(self._item("meshes", node["mesh"]), place)
             pending += [(child, place) for child in reversed(_list(node, "children"))]
         # Only now, when all that is declared has been counted, are numbers read.
-        vertices, visible = np.zeros((self._count, 3)), np.ones(self._count, bool)
+        vertices, visible = np.zeros((self._count, 3)), np.ones(self._count)
         end, marked = 0, 0
         for place, position, mark, name in self._parts:
             with np.errstate(all="ignore"):  # what is not finite marks a vertex as hidden

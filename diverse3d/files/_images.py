@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from .._errors import InputError
 from ._limits import Limits, one_line, read_bytes
@@ -17,7 +17,9 @@ from ._whole import whole_file
 MAX_SIDE = 2048
 """Longer side of a picture as it is processed."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_ALWAYS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_FORMATS = (*_ALWAYS, "AVIF") if features.check("avif") else _ALWAYS
+_ISO_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 _MASK_THRESHOLD = 128
 _ASPECT_TOLERANCE = 0.01
 _ORIENTATION_TAG = 0x0112
@@ -30,6 +32,9 @@ _UPRIGHT_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_JPEG_MAGIC, _JPEG_SCAN = b"\xff\xd8\xff", b"\xff\xda"
+_JPEG_BARE = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
+"""Markers without a length, and what is none."""
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 322, 323
@@ -40,9 +45,9 @@ def read_photo(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture as upright sRGB.
 
-    PNG, JPEG, WebP, BMP, TIFF and GIF are read; of several frames, the first. The orientation tag is honoured
-    and every other piece of metadata, colour profiles included, is ignored. Transparency is laid over white.
-    A picture whose longer side exceeds `max_side` pixels is scaled down to it.
+    PNG, JPEG, WebP, BMP, TIFF and GIF are read, and AVIF where Pillow can; of several frames, the first. The
+    orientation tag is honoured and every other piece of metadata, colour profiles included, is ignored. Transparency is
+    laid over white. A picture whose longer side exceeds `max_side` pixels is scaled down to it.
 
     Raises `InputError` when there is no such file, it is no picture, is damaged, or is beyond the limits
     (docs/limits.md), of which `max_pixels` replaces one.
@@ -61,9 +66,15 @@ def read_mask(
     """Reads which pixels of a picture of `shape_hw` are hidden: those where the mask is white (128 or more).
 
     A mask of another size is fitted by nearest neighbours if its aspect agrees within 1 %. Transparent parts
-    hide nothing. Raises `InputError` as `read_photo` does, and when the aspect differs.
+    hide nothing; where nothing opaque is white, as of red paint on a transparent picture, all that is painted hides.
+    Raises `InputError` as `read_photo` does, and when the aspect differs.
     """
-    values = np.array(_read(Path(path), max_pixels, "black").convert("L"))
+    painted = _read(Path(path), max_pixels, None)
+    black = Image.new("RGBA", painted.size, "black")
+    values = np.array(Image.alpha_composite(black, painted).convert("RGB").convert("L"))
+    opaque = np.array(painted.getchannel("A"))
+    if values.max() < _MASK_THRESHOLD and opaque.min() < _MASK_THRESHOLD:
+        values = opaque
     (height, width), (to_height, to_width) = values.shape, shape_hw
     if abs(width * to_height / (height * to_width) - 1.0) > _ASPECT_TOLERANCE:
         raise InputError(
@@ -88,8 +99,11 @@ def write_png(
         Image.fromarray(np.ascontiguousarray(pixels)).save(aside, format="PNG", compress_level=6)
 
 
-def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
-    """The first frame, upright, as opaque 8-bit RGB; size and format are checked before it is decoded."""
+def _read(path: Path, max_pixels: int | None, background: str | None) -> Image.Image:
+    """The first frame, upright, as 8-bit RGB over a background, or RGBA without one.
+
+    Size and format are checked before it is decoded.
+    """
     limits = Limits.from_environment()
     if max_pixels is not None:
         limits = dataclasses.replace(limits, image_pixels=max_pixels)
@@ -98,7 +112,7 @@ def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size limit only warns; ours decides
             _check_before_opening(data, path, limits)
-            with Image.open(io.BytesIO(_without_texts(data)), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(_without_texts(data, path, limits)), formats=_FORMATS) as image:
                 _check_before_decoding(image, data, path, limits)
                 image.load()
                 return _flatten(_upright(image), background, path)
@@ -107,7 +121,13 @@ def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(path, limits) from None
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not a picture that can be read: give a {', '.join(_FORMATS)} file.") from None
+        kind = _ISO_BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
+        if kind is not None:
+            raise InputError(
+                f"{path} is a {kind} picture, which can't be read here: save it as JPEG or PNG (a phone's or viewer's "
+                "export does) and give that."
+            ) from None
+        raise InputError(f"{path} is not a picture that can be read: give a {', '.join(_ALWAYS)} file.") from None
     except MemoryError:
         raise InputError(f"The picture {path} needs more memory than there is: scale it down first.") from None
     except Exception as error:  # Pillow's parsers, on bytes that may be hostile, raise whatever they stumble over
@@ -116,7 +136,9 @@ def _read(path: Path, max_pixels: int | None, background: str) -> Image.Image:
 
 
 def _check_before_opening(data: bytes, path: Path, limits: Limits) -> None:
-    """Sizes that Pillow allocates for as soon as it opens a file: a WebP picture's canvas."""
+    """What costs as soon as Pillow opens a file: a JPEG picture's segments, a WebP picture's canvas."""
+    if data.startswith(_JPEG_MAGIC):
+        _check_segments(data, path, limits)
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return
     kind, at = data[12:16], data[20:30].ljust(10, b"\0")
@@ -129,6 +151,19 @@ def _check_before_opening(data: bytes, path: Path, limits: Limits) -> None:
         width, height = (int.from_bytes(at[i : i + 2], "little") & 0x3FFF for i in (6, 8))
     if width * height > limits.image_pixels:
         raise _too_large(path, limits)
+
+
+def _check_segments(data: bytes, path: Path, limits: Limits) -> None:
+    """Raise `InputError` where a JPEG holds more before its first scan than is sensible, padding and junk included."""
+    at, steps = 2, 0
+    while at + 4 <= len(data) and data[at : at + 2] != _JPEG_SCAN:
+        steps += 1
+        if steps > limits.image_parts:
+            raise limits.exceeded("image_parts", f"The picture {path} has more")
+        if data[at] == 0xFF and data[at + 1] not in _JPEG_BARE:
+            at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
+        else:
+            at += 1
 
 
 def _check_before_decoding(image: Image.Image, data: bytes, path: Path, limits: Limits) -> None:
@@ -148,15 +183,18 @@ def _too_large(path: Path, limits: Limits) -> InputError:
     return limits.exceeded("image_pixels", f"The picture {path} is to be scaled down first: it declares more")
 
 
-def _without_texts(data: bytes) -> bytes:
+def _without_texts(data: bytes, path: Path, limits: Limits) -> bytes:
     """A PNG file without its texts and colour profile, which may unpack to more than the picture; others as they are.
 
-    Texts that hold the orientation stay.
+    Texts that hold the orientation stay. Raises `InputError` for more chunks than the limit.
     """
     if not data.startswith(_PNG_MAGIC):
         return data
-    kept, start = [_PNG_MAGIC], len(_PNG_MAGIC)
+    kept, start, chunks = [_PNG_MAGIC], len(_PNG_MAGIC), 0
     while start < len(data):
+        chunks += 1
+        if chunks > limits.image_parts:
+            raise limits.exceeded("image_parts", f"The picture {path} has more")
         end = start + 12 + int.from_bytes(data[start : start + 4], "big")
         name = data[start + 4 : start + 8]
         text = name in (b"tEXt", b"zTXt", b"iTXt") and not data.startswith(_PNG_ORIENTATION, start + 8)
@@ -175,14 +213,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _flatten(image: Image.Image, background: str, path: str | os.PathLike[str]) -> Image.Image:
-    """Any pixel type as opaque 8-bit RGB."""
+def _flatten(image: Image.Image, background: str | None, path: str | os.PathLike[str]) -> Image.Image:
+    """Any pixel type as opaque 8-bit RGB over the background, or as RGBA without one."""
     if image.mode == "F":
         raise InputError(f"The picture {path} has floating-point pixels: save it with 8 or 16 bits a channel.")
     if image.mode.startswith("I"):  # 16-bit grey (or 32-bit words that hold it): 65535 is white
         grey = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
         image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
     try:
+        if background is None:
+            return image.convert("RGBA")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)

@@ -22,6 +22,8 @@ class Limits:
     """Pixels that a picture declares: its width times its height, and that of one of its tiles."""
     image_scans: int = 200
     """Scans of a JPEG picture: each costs the time of a whole picture."""
+    image_parts: int = 100_000
+    """Segments of a JPEG, chunks of a PNG: each is gone over one by one."""
     mesh_bytes: int = 512 << 20
     """Size of a mesh's file, and what an .npz mesh or mask unpacks to."""
     mesh_elements: int = 5_000_000
@@ -82,11 +84,21 @@ def one_line(text: object) -> str:
     return " ".join(printable.split())[:120] or type(text).__name__
 
 
+def check_there(path: Path) -> None:
+    """Raise `InputError` where there is no such file or folder, or none that can be looked at."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"There is no file {path}.") from None
+    except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} can't be read ({reason}); check the path and its permissions.") from None
+
+
 def read_bytes(path: Path, limit: str, limits: Limits) -> bytes:
     """A file's content; raises `InputError` where there is no such file, it can't be read, or is beyond the limit."""
+    check_there(path)
     try:
-        if not path.exists():
-            raise InputError(f"There is no file {path}.")
         if not path.is_file():
             raise InputError(f"{path} is not a file: give the path of one file.")
         with path.open("rb") as file:

@@ -24,7 +24,7 @@ class Mesh(NamedTuple):
     faces: np.ndarray
     """int32 [F, 3]: triangles, and other polygons as fans of them."""
     visible: np.ndarray | None = None
-    """bool [V], where the file says which vertices are visible or hidden."""
+    """float64 [V], 1 visible and 0 hidden, where the file says so; what else is there, its reader refuses."""
     colours: np.ndarray | None = None
     """uint8 [V, 3], sRGB, where the file gives its vertices colours."""
 
@@ -47,8 +47,9 @@ def srgb_bytes(values: np.ndarray) -> np.ndarray | None:
 
 
 def visible_by(name: str, values: np.ndarray) -> np.ndarray:
-    """What the numbers under such a name say: bool, true where visible."""
-    return (values > 0.5) == (name.lower().lstrip("_") in _VISIBLE_NAMES)
+    """What the numbers under such a name say: 1 where visible, 0 where hidden; others stay neither."""
+    numbers = np.asarray(values, np.float64)
+    return numbers if name.lower().lstrip("_") in _VISIBLE_NAMES else 1.0 - numbers
 
 
 class Polygons:

@@ -1,5 +1,7 @@
 """PLY files, text and binary: vertices in their order, their marks of visibility, and triangles."""
 
+import itertools
+import struct
 from array import array
 from collections.abc import Iterator
 from io import BytesIO
@@ -149,41 +151,80 @@ def _binary(data: bytes, start: int, elements: list[_Element], polygons: Polygon
 
 def _rows(data: bytes, start: int, element: _Element, polygons: Polygons) -> int:
     """Where an element's rows end; their polygons are added."""
-    drawn = [f"values {i}" for i, column in enumerate(element.properties) if _is_polygon(element, column)]
-    row, _ = _row(data, start, element)
+    drawn = [i for i, column in enumerate(element.properties) if _is_polygon(element, column)]
+    walk = _walk(data, start, element)
+    first, _ = next(walk)
+    row = _row(element, first)
     # Most often all rows are as long as the first (nothing but triangles): then they form a table.
     if element.rows * row.itemsize <= len(data) - start:
         table = np.frombuffer(data, row, element.rows, start)
         lengths = [table[name] for name in row.names or () if name.startswith("length")]
         if all((length == length[0]).all() for length in lengths):
-            for name in drawn:
-                polygons.add_table(table[name])
+            for i in drawn:
+                polygons.add_table(table[f"values {i}"])
             return start + element.rows * row.itemsize
-    for _ in range(element.rows):
-        row, end = _row(data, start, element)
-        for name in drawn:
-            polygons.add(np.frombuffer(data, row, 1, start)[name][0].tolist())
+    layouts: dict[tuple[int, ...], tuple[struct.Struct, list[slice]]] = {}
+    for counts, end in itertools.chain([next(_walk(data, start, element))], walk):
+        if counts not in layouts:
+            layouts[counts] = _layout(element, counts, drawn)
+        layout, corners = layouts[counts]
+        values = layout.unpack_from(data, start)
+        for part in corners:
+            polygons.add(values[part])
         start = end
     return start
 
 
-def _row(data: bytes, start: int, element: _Element) -> tuple[np.dtype, int]:
-    """The type of the row that starts here, its lists as long as they are in it, and where it ends."""
-    at = start
+def _walk(data: bytes, start: int, element: _Element) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Of each row how many values its properties have, and where it ends."""
+    # A loop of plain numbers: there may be millions of rows.
+    plan = [
+        (
+            column.length.itemsize if column.length else 0,
+            column.length is not None and column.length.kind == "i",
+            column.kind.itemsize,
+        )
+        for column in element.properties
+    ]
+    order: Literal["big", "little"] = "big" if _order(element) == ">" else "little"
+    for _ in range(element.rows):
+        counts = []
+        for size, signed, width in plan:
+            count = int.from_bytes(data[start : start + size], order, signed=signed) if size else 1
+            start += size + count * width
+            if count < 0 or start > len(data):
+                raise Damaged(f"is too short for the {element.rows} rows of {element.name[:40]!r} that it declares")
+            counts.append(count)
+        yield tuple(counts), start
+
+
+def _row(element: _Element, counts: tuple[int, ...]) -> np.dtype:
+    """The type of a row whose properties have so many values."""
     fields: list[tuple[str, np.dtype, tuple[int, ...]]] = []
-    for number, column in enumerate(element.properties):
-        count = 1
+    for number, (column, count) in enumerate(zip(element.properties, counts, strict=True)):
         if column.length:
-            size = column.length.itemsize
-            order: Literal["big", "little"] = "big" if column.length.str[0] == ">" else "little"
-            count = int.from_bytes(data[at : at + size], order, signed=column.length.kind == "i")
             fields.append((f"length {number}", column.length, ()))
-            at += size
-        at += count * column.kind.itemsize
-        if count < 0 or at > len(data):
-            raise Damaged(f"is too short for the {element.rows} rows of {element.name[:40]!r} that it declares")
         fields.append((f"values {number}", column.kind, (count,)))
-    return np.dtype(fields), at
+    return np.dtype(fields)
+
+
+def _layout(element: _Element, counts: tuple[int, ...], drawn: list[int]) -> tuple[struct.Struct, list[slice]]:
+    """The same for `struct`, which is faster for a single row, and where in it polygons are."""
+    text, at, corners = _order(element), 0, []
+    for number, (column, count) in enumerate(zip(element.properties, counts, strict=True)):
+        text += column.length.char if column.length else ""
+        at += 1 if column.length else 0
+        text += f"{count}{column.kind.char}"
+        if number in drawn:
+            corners.append(slice(at, at + count))
+        at += count
+    return struct.Struct(text.replace("l", "q").replace("L", "Q")), corners
+
+
+def _order(element: _Element) -> str:
+    """The file's order of bytes, as far as it matters here."""
+    kinds = [kind for column in element.properties for kind in (column.kind, column.length) if kind is not None]
+    return ">" if any(kind.str[0] == ">" for kind in kinds) else "<"
 
 
 def _kept(names: list[str]) -> list[str]:

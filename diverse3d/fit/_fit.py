@@ -2,6 +2,8 @@
 
 from typing import overload
 
+import numpy as np
+
 from ..head import HeadModel
 from ..observe import MeshObservation, Observation, PhotoObservation
 from ._config import FitConfig
@@ -9,6 +11,7 @@ from ._costs import smoothness_factor
 from ._mesh import fit_mesh
 from ._photo import fit_photo, landmark_head
 from ._pixels import pixel_head
+from ._possible import check_possible
 from ._types import Fit, FitProblem, MeshFit, PhotoFit
 
 
@@ -29,12 +32,16 @@ def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | 
     """Fit a head to an observation (Dey and Boddeti 2022, supplement, Algorithm 1).
 
     A rigid stage comes first, then everything together. Raises `InputError` when the head carries no landmarks and
-    a photo is given.
+    a photo is given, for a mesh that is no head in the head's own order of vertices, and where no possible head fits.
     """
     problem = prepare(problem) if isinstance(problem, HeadModel) else problem
     config = FitConfig() if config is None else config
+    fitted: Fit
     if isinstance(seen, PhotoObservation):
-        return fit_photo(seen.photo, problem, config)
-    if isinstance(seen, MeshObservation):
-        return fit_mesh(seen.mesh, problem, config)
-    raise TypeError("an observation is a photo's or a mesh's")
+        fitted = fit_photo(seen.photo, problem, config)
+    elif isinstance(seen, MeshObservation):
+        fitted = fit_mesh(seen.mesh, problem, config, seen.source)
+    else:
+        raise TypeError("an observation is a photo's or a mesh's")
+    check_possible(problem.head, np.asarray(fitted.vertices_m), seen.source)
+    return fitted

@@ -300,7 +300,6 @@ def _card(head: HeadModel, data: Data, config: TrainConfig, result: meshvae.Resu
         "data": data.text,
         "training": meshvae.training_record(config),
         "steps": result.steps,
-        "seconds_of_the_last_run": round(result.seconds, 1),
     }
 
 

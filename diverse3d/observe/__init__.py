@@ -21,6 +21,7 @@ from ._landmarks68 import IBUG68_MIRRORED as IBUG68_MIRRORED
 from ._landmarks68 import LANDMARK_GROUPS as LANDMARK_GROUPS
 from ._landmarks68 import MOUTH_CLOSURE_PAIRS as MOUTH_CLOSURE_PAIRS
 from ._mesh import MESH_SUFFIXES as MESH_SUFFIXES
+from ._mesh import check_place as check_place
 from ._mesh import observe_mesh as observe_mesh
 from ._observation import MeshObservation as MeshObservation
 from ._observation import Observation as Observation

@@ -1,6 +1,7 @@
 """A partial mesh in the head's topology → Observation."""
 
 import hashlib
+import warnings
 from array import array
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import trimesh
 
 from .. import files
-from .._errors import InputError
+from .._errors import InputError, spelt_out
 from ..files import Limits, first_mark, lines_of, read_bytes, read_npy, read_npz, unit_by_size, visible_by
 from ..head import HeadModel, load_head
 from ._observation import MeshObservation, PartialMesh, SurfaceNoise
@@ -20,11 +21,15 @@ MESH_SUFFIXES = (".ply", ".obj", ".off", ".glb", ".gltf", ".npz")
 _OTHER_SUFFIXES = (".stl", ".3mf", ".3ds", ".dae", ".fbx", ".blend", ".usdz", ".usd", ".vtk", ".vtp", ".wrl", ".x3d")
 _LARGEST = 1e12
 
+_FEWEST_MISSING, _APART_M = 3, 0.005
+_FARTHEST_M = 1000.0
+
 
 def observe_mesh(
     mesh: Any,
     *,
     head: HeadModel | None = None,
+    hidden: np.ndarray | str | Path | None = None,
     visible: np.ndarray | None = None,
     hidden_file: str | Path | None = None,
 ) -> MeshObservation:
@@ -32,16 +37,22 @@ def observe_mesh(
 
     `mesh` is a path (one of `MESH_SUFFIXES`: files that keep the order of vertices), a `trimesh.Trimesh`, or an array
     of vertices [V,3]; `head` is the embedded one if none is given.
-    Hidden vertices are marked by `visible` (bool [V]), by `hidden_file` (one 0/1 a vertex in .npy, .npz or text; 1
-    hides), by a vertex attribute called visible, hidden, occluded or mask, or by NaN coordinates. Units from metres to
-    millimetres are recognised by size. Raises `InputError` for another vertex count, no faces, NaN in a visible
-    vertex, and files that are damaged or beyond the limits (docs/limits.md).
+    Hidden vertices are marked by `hidden`, an array or a file (.npy, .npz or text) with one 0/1 a vertex, 1 hides, as
+    for `--mask`; by a vertex attribute called visible, hidden, occluded or mask; or by NaN coordinates. Vertices that
+    all lie in one spot, as programs write those that they lack, count as hidden, which `notes` says. Units from metres
+    to millimetres are recognised by size. `visible` (the opposite sense) and `hidden_file` are former names, still
+    taken with a warning.
+
+    Raises `InputError` for another vertex count, no faces, marks other than 0 and 1, NaN in a visible vertex, a size
+    that is no head's, more than a kilometre from the origin, and files that are damaged or beyond the limits
+    (docs/limits.md).
     """
     head = load_head() if head is None else head
+    hidden = _former_names(hidden, visible, hidden_file)
     source = "mesh"
     marks: np.ndarray | None = None
     if isinstance(mesh, str | Path):
-        source = Path(mesh).name
+        source = spelt_out(Path(mesh).name)
         vertices, marks = read_mesh(Path(mesh))
     elif isinstance(mesh, trimesh.Trimesh):
         vertices, marks = _from_trimesh(mesh, source)
@@ -51,15 +62,14 @@ def observe_mesh(
         raise InputError(f"{source} has vertices of shape {vertices.shape}; [{head.n_vertices}, 3] is needed.")
     if vertices.shape[0] != head.n_vertices:
         raise InputError(
-            f"{source} has {vertices.shape[0]} vertices, but the head '{head.name}' has {head.n_vertices}: "
-            "the mesh must be in the head's topology, vertex for vertex."
+            f"{source} has {vertices.shape[0]} vertices, but the head '{head.name}' has {head.n_vertices}, and a mesh "
+            "is completed in its head's own topology, vertex for vertex: name the head that it is made of with --head "
+            "FILE, or register it as a scan: diverse3d register FILE (a second object in the file counts too)."
         )
-    if hidden_file is not None:
-        marks = ~_flags(_read_marks(Path(hidden_file)), head.n_vertices, str(hidden_file))
-    elif visible is not None:
-        marks = _flags(visible, head.n_vertices, "the visibility given")
+    if hidden is not None:
+        marks = ~_flags(*_given(hidden), head.n_vertices)
     elif marks is not None:
-        marks = _flags(marks, head.n_vertices, f"the visibility in {source}")
+        marks = _flags(marks, f"the visibility in {source}", head.n_vertices)
     finite = np.isfinite(vertices).all(1)
     if marks is None:
         marks = finite
@@ -68,36 +78,44 @@ def observe_mesh(
         raise InputError(
             f"{source} has {count} vertices marked visible that are not finite; mark them hidden or mend them."
         )
+    template_m, notes = np.asarray(head.template_m, np.float64), []
+    missing = marks & _in_one_spot(vertices, marks, template_m)
+    if missing.any():
+        marks = marks & ~missing
+        x, y, z = vertices[missing][0]
+        notes.append(
+            f"{missing.sum()} vertices all lie at ({x:.6g}, {y:.6g}, {z:.6g}): they count as missing, and so as hidden."
+        )
     kept = np.where(marks[:, None], vertices, 0.0)
     noise = _noise_in(Path(mesh), head.n_vertices) if isinstance(mesh, str | Path) else None
-    unit_m = mesh_unit(kept, marks, np.asarray(head.template_m, np.float64), source)
+    unit_m = mesh_unit(kept, marks, template_m, source)
+    check_place(unit_m * kept[marks], source)
     digest = hashlib.sha256(kept.tobytes() + marks.tobytes()).hexdigest()
     return MeshObservation(
         mesh=PartialMesh(vertices_m=kept * unit_m, visible=marks, unit_m=unit_m, noise=noise),
         source=source,
         sha256=digest,
+        notes=tuple(notes),
     )
 
 
 def mesh_unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray, source: str) -> float:
-    """Metres a unit, by comparing the visible part's size with the template's."""
-    if visible.sum() < 4:
+    """Metres a unit, by comparing the visible part's size with the template's: medians, which outliers can't move."""
+    if visible.sum() < 2:
         return 1.0
-
-    def spread(points: np.ndarray) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
-
-    size = spread(vertices[visible])
+    size = _spread(vertices[visible])
     if not 0 < size < _LARGEST:
+        if visible.sum() < 4:  # two or three in one spot say where the head is, and nothing of its unit
+            return 1.0
         where = "in one point" if size == 0 else "impossibly far apart"
         raise InputError(f"{source}: all visible vertices lie {where}; give a mesh of a head.")
-    size_m = spread(template_m[visible])
-    unit = unit_by_size(size, size_m)
+    size_m = _spread(template_m[visible])
+    # The distance of two neighbours varies more among people than the size of a head.
+    unit = unit_by_size(size, size_m, within=2.0 if visible.sum() >= 4 else 3.0)
     if unit is None:
         raise InputError(
             f"{source}: the visible part is {size / size_m:.3g} times the size of a head in metres; "
-            "give it in metres, decimetres, centimetres or millimetres."
+            "give it in metres, decimetres, centimetres or millimetres, and at its true size."
         )
     return unit[1]
 
@@ -118,6 +136,52 @@ def _noise_in(path: Path, count: int) -> SurfaceNoise | None:
     if not (np.abs(length - 1.0) < 1e-3).all():
         raise InputError(f"{path} holds 'normals' that are no unit vectors; register the scan again.")
     return SurfaceNoise(parts["normals"], parts["along_m"], parts["across_m"])
+
+
+def _spread(points: np.ndarray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.median(np.sqrt(((points - np.median(points, 0)) ** 2).sum(1))))
+
+
+def check_place(vertices_m: np.ndarray, source: str) -> None:
+    """Raise `InputError` where single precision, in which results are stored, would round away what is seen."""
+    far_m = float(np.abs(np.median(vertices_m, axis=0)).max()) if len(vertices_m) else 0.0
+    if far_m > _FARTHEST_M:
+        raise InputError(
+            f"{source} lies {far_m:.3g} m from the origin, where single precision is coarser than a tenth of a "
+            "millimetre; move it to the origin."
+        )
+
+
+def _in_one_spot(vertices: np.ndarray, marks: np.ndarray, template_m: np.ndarray) -> np.ndarray:
+    """Visible vertices in the very same place though they lie apart on the head: a program's value for a missing one.
+
+    Not where all of them do so, which is no partial mesh.
+    """
+    index = np.flatnonzero(marks)
+    _, group, count = np.unique(vertices[index], axis=0, return_inverse=True, return_counts=True)
+    missing = np.zeros(len(vertices), bool)
+    for number in np.flatnonzero((count >= _FEWEST_MISSING) & (count < len(index))):
+        alike = index[group.reshape(-1) == number]
+        if _spread(template_m[alike]) > _APART_M:
+            missing[alike] = True
+    return missing
+
+
+def _former_names(
+    hidden: np.ndarray | str | Path | None, visible: np.ndarray | None, hidden_file: str | Path | None
+) -> np.ndarray | str | Path | None:
+    """`hidden`, also where it was given under a former name, of which a warning says so."""
+    if (hidden is not None) + (visible is not None) + (hidden_file is not None) > 1:
+        raise InputError("Hidden vertices were given more than once; give them by hidden= alone.")
+    if visible is not None:
+        text = "observe_mesh(visible=...) marks the opposite of a mask; give hidden=..., true where hidden"
+        warnings.warn(text, DeprecationWarning, stacklevel=3)
+        return ~_flags(visible, "the visibility given", np.size(visible))
+    if hidden_file is not None:
+        warnings.warn("observe_mesh(hidden_file=...) is now hidden=...", DeprecationWarning, stacklevel=3)
+        return hidden_file
+    return hidden
 
 
 def refuse_other_meshes(path: Path) -> None:
@@ -154,7 +218,14 @@ def _numbers(values: Any, what: str) -> np.ndarray:
         raise InputError(f"{what} holds values that are no numbers.") from None
 
 
-def _flags(values: Any, count: int, what: str) -> np.ndarray:
+def _given(hidden: Any) -> tuple[Any, str]:
+    """Marks of hidden vertices, and what they are in messages."""
+    if isinstance(hidden, str | Path):
+        return _read_marks(Path(hidden)), str(hidden)
+    return hidden, "what is given as hidden"
+
+
+def _flags(values: Any, what: str, count: int) -> np.ndarray:
     """One 0/1 a vertex as booleans."""
     numbers = _numbers(values, what)
     if numbers.shape != (count,):
@@ -162,9 +233,13 @@ def _flags(values: Any, count: int, what: str) -> np.ndarray:
             f"{what} has {numbers.size} values of shape {numbers.shape}, but the head has {count} vertices; "
             "one 0/1 a vertex is needed."
         )
-    if not np.isfinite(numbers).all():
-        raise InputError(f"{what} holds values that are neither 0 nor 1.")
-    return numbers > 0.5
+    wrong = numbers[(numbers != 0) & (numbers != 1)]
+    if len(wrong):
+        raise InputError(
+            f"{what} holds {len(wrong)} values that are neither 0 nor 1, {wrong[0]:g} the first of them; give one "
+            "0/1 a vertex."
+        )
+    return numbers == 1
 
 
 def _from_trimesh(mesh: trimesh.Trimesh, source: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -15,7 +15,7 @@ class Photo(eqx.Module):
     landmarks_px: Float[np.ndarray, "468 2"]
     """Mediapipe's 468 points, in pixels of `rgb` (x right, y down, pixel centres at +0.5)."""
     landmark_visible: Bool[np.ndarray, "468"]
-    """Landmarks outside `hidden`; the others weigh nothing."""
+    """Landmarks inside the picture and outside `hidden`; the others weigh nothing."""
     faces_found: int = eqx.field(static=True)
     """How many faces the picture shows."""
     hidden_probability: Float[np.ndarray, "H W"] | None = None
@@ -63,6 +63,8 @@ class Observation(eqx.Module):
     """Name of the input, for messages and records."""
     sha256: str = eqx.field(static=True)
     """Hash of what was read: the pixels and mask as processed, or the vertices and their visibility."""
+    notes: tuple[str, ...] = eqx.field(static=True, default=(), kw_only=True)
+    """What to know of how the input was read, one sentence each."""
 
 
 class PhotoObservation(Observation):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 
-from .._errors import InputError
+from .._errors import InputError, spelt_out
 from .._names import REGIONS
 from .._suggest import nearest
 from ..files import read_mask, read_photo
@@ -34,7 +34,7 @@ def observe_photo(
     clean photo: everything else is detected anew on the painted one, as if it had been taken so. `key` draws the
     occluder (default: seed 0). Raises `InputError` for unreadable pictures, no face, or an unknown region.
     """
-    source = Path(photo).name if isinstance(photo, str | Path) else "photo"
+    source = spelt_out(Path(photo).name) if isinstance(photo, str | Path) else "photo"
     if isinstance(photo, str | Path):
         refuse_other_meshes(Path(photo))
     rgb = read_photo(photo) if isinstance(photo, str | Path) else np.asarray(photo)
@@ -71,7 +71,15 @@ def observe_photo(
         face=found.number,
         face_chosen=face is not None,
     )
-    return with_mask(PhotoObservation(photo=seen, source=source, sha256=""), hidden)
+    notes = _mask_notes(hidden) if mask is not None and occlude == "none" else ()
+    return with_mask(PhotoObservation(photo=seen, source=source, sha256="", notes=notes), hidden)
+
+
+def _mask_notes(hidden: Bool[np.ndarray, "H W"]) -> tuple[str, ...]:
+    """What to know of a mask that was given."""
+    if not hidden.any():
+        return ("The mask hides nothing: it is white that hides (or paint on a transparent picture).",)
+    return ("The mask hides the whole picture.",) if hidden.all() else ()
 
 
 def with_mask(
@@ -84,9 +92,11 @@ def with_mask(
     """The observation of a photo with another mask; `probability` and `certainty` tell of one that was found in it."""
     column, row = np.floor(seen.photo.landmarks_px).astype(int).T
     height, width = hidden.shape
+    # The detector guesses the landmarks of a face that the picture cuts off: nothing was seen where there is no pixel.
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     under = hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
     photo = dataclasses.replace(
-        seen.photo, hidden=hidden, landmark_visible=~under, hidden_probability=probability, certainty=certainty
+        seen.photo, hidden=hidden, landmark_visible=inside & ~under, hidden_probability=probability, certainty=certainty
     )
     pixels = hashlib.sha256(photo.rgb.tobytes() + hidden.tobytes()).hexdigest()
     return dataclasses.replace(seen, photo=photo, sha256=pixels)

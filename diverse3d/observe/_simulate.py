@@ -71,4 +71,4 @@ def simulate_mesh(
     if setting == "realistic":
         visible &= facing_camera(jnp.asarray(truth_m, head.dtype), head.faces)
         vertices = vertices + correlated_error(head, key=error_key)
-    return observe_mesh(vertices, head=head, visible=visible)
+    return observe_mesh(vertices, head=head, hidden=~visible)

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from ..observe import MeshObservation, PartialMesh, SurfaceNoise
+from ..observe import MeshObservation, PartialMesh, SurfaceNoise, check_place
 from ._register import Registration
 
 
@@ -16,8 +16,12 @@ class ScanObservation(MeshObservation):
 
 
 def observed(registration: Registration, source: str) -> ScanObservation:
-    """The observation of a registered scan, named `source`."""
+    """The observation of a registered scan, named `source`.
+
+    Raises `InputError` where it lies too far from the origin to be stored.
+    """
     visible = registration.visible
+    check_place(registration.vertices_m[visible], source)
     kept = np.where(visible[:, None], registration.vertices_m, 0.0)
     noise = SurfaceNoise(registration.normals, registration.along_m, registration.across_m)
     digest = hashlib.sha256(kept.tobytes() + visible.tobytes())

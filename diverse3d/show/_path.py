@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from ..diversify import HeadPath
-from ..files import npz_bytes, whole_folder, write_json, write_npz
+from ..files import npz_bytes, whole_folder, write_npz, write_record
 from ..observe import write_png
 from ._animation import animated_glb_bytes, gif_bytes
 from ._colour import uncertainty_colours
@@ -65,8 +65,8 @@ def save_path(
             (folder / "path.gif").write_bytes(gif_bytes(pictures))
             write_png(folder / "path.png", np.asarray(strip))
         deviation, step = path.visible_deviation_mm, path.step_mm
-        write_json(
-            folder / PATH_RECORD_NAME,
+        write_record(
+            folder,
             {
                 "from": path.first,
                 "to": path.second,
@@ -90,6 +90,7 @@ def save_path(
                 "versions": versions(),
                 "seconds": stages.seconds,
             },
+            PATH_RECORD_NAME,
         )
     return Path(directory)
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
-from ..files import RECORD_NAME, whole_folder, write_json, write_npz
+from ..files import whole_folder, write_json, write_npz, write_record
 from ..fit import Fit, FitConfig, PhotoFit
+from ..fit._order import tells_pose
 from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
 from ..metrics import UNITS, summary
@@ -37,6 +38,7 @@ _MOSTLY_HIDDEN = 0.75
 _UNSURE_LANDMARKS = 0.5
 _WORTH_SAYING = 1.05
 _PROFILE_DEG = 50.0
+_SOME = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +155,7 @@ def save(
                 page = report_page(result, drawing, values, record, textures)
                 (folder / REPORT_NAME).write_text(page, encoding="utf-8", newline="")
             record["seconds"] = stages.seconds
-        write_json(folder / RECORD_NAME, record)
+        write_record(folder, record)
     return Path(directory)
 
 
@@ -197,7 +199,7 @@ def save_fit(
         record = _record(seen, fit, run, options)
         record["pose"]["joints_rad"] = parameters.pose
         record |= {"warnings": warnings_of(seen, fit), "seconds": stages.seconds}
-        write_json(folder / RECORD_NAME, record)
+        write_record(folder, record)
     return Path(directory)
 
 
@@ -209,7 +211,8 @@ def metrics_of(result: Completions, truth: np.ndarray | None = None) -> dict[str
 
 def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) -> list[str]:
     """What a user should know before trusting a result, one sentence each."""
-    notes = _photo_notes(seen.photo, fit) if isinstance(seen, PhotoObservation) else []
+    notes = list(seen.notes)
+    notes += _photo_notes(seen.photo, fit) if isinstance(seen, PhotoObservation) else _mesh_notes(seen, fit)
     if isinstance(seen, ScanObservation):
         notes += scan_notes(seen.registration)
     visible = np.asarray(fit.visible)
@@ -275,6 +278,26 @@ def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
     elif (turned := _turned_deg(fit)) > _PROFILE_DEG:
         notes.append(
             f"The face is turned by some {turned:.0f} degrees or more; of its far side, landmarks are guesses."
+        )
+    return notes
+
+
+def _mesh_notes(seen: Observation, fit: Fit) -> list[str]:
+    """What of a partial mesh was not believed."""
+    if not isinstance(seen, MeshObservation):
+        return []
+    notes, visible = [], np.asarray(fit.visible)
+    if len(left_out := np.flatnonzero(seen.mesh.visible & ~visible)):
+        off_m = seen.mesh.vertices_m[left_out] - np.asarray(fit.to_world(fit.vertices_m), np.float64)[left_out]
+        some = ", ".join(map(str, left_out[:_SOME])) + (", …" if len(left_out) > _SOME else "")
+        notes.append(
+            f"{len(left_out)} visible vertices lie up to {1e3 * np.linalg.norm(off_m, axis=1).max():.0f} mm from any "
+            f"head that fits the others and were left out: {some}."
+        )
+    if visible.any() and not tells_pose(np.asarray(fit.vertices_m), visible):
+        notes.append(
+            "The visible vertices are too few, or too near a line or a spot, to tell how the head is turned: it stands "
+            "upright in the mesh's own axes."
         )
     return notes
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..files import RECORD_NAME, whole_folder, write_json, write_npz, write_png
+from ..files import whole_folder, write_npz, write_png, write_record
 from ..head import HeadModel
 from ..register import ScanObservation
 from ..surface import kabsch
@@ -59,7 +59,7 @@ def save_registration(
             "warnings": scan_notes(registration),
             "versions": versions(),
         }
-        write_json(folder / RECORD_NAME, record)
+        write_record(folder, record)
     return Path(directory)
 
 

@@ -32,13 +32,13 @@ def advice(name: str) -> str:
 class Writer:
     """Array bytes as they come, counted against the output limit."""
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self.file, self.limit, self.at = file, limit, 0
+    def __init__(self, file: BinaryIO, limit: int, name: str) -> None:
+        self.file, self.limit, self.name, self.at = file, limit, name, 0
 
     def reserve(self, size: int) -> int:
         """Where the next `size` bytes go; refuses before anything is written."""
         if self.at + size > self.limit:
-            raise Refused(f"unpacks to more than {self.limit >> 20} MiB; {advice('unpacked_bytes')}")
+            raise Refused(f"unpacks to more than {self.limit >> 20} MiB; {advice(self.name)}")
         self.at += size
         return self.at - size
 
@@ -81,6 +81,18 @@ def limit(job: dict[str, Any], file_bytes: int) -> None:
             resource.setrlimit(kind, (value, value))
         except (AttributeError, OSError, ValueError):
             continue
+
+
+def end_with_parent(parent: int) -> None:
+    """End when the process that waits for this one is killed, where the system can do that (Linux)."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    except (ImportError, OSError, AttributeError):
+        return
+    if os.getppid() != parent:  # it was killed before
+        sys.exit(3)
 
 
 def from_table(table: Any, writer: Writer, wanted: list[str] | None) -> tuple[dict[str, Any], list[str]]:
@@ -167,10 +179,11 @@ def read(job: dict[str, Any], writer: Writer) -> dict[str, Any]:
 def main() -> int:
     """Read one file."""
     job = json.loads(sys.argv[1])
+    end_with_parent(job["parent"])
     limit(job, os.path.getsize(job["path"]))  # noqa: PTH202
     try:
         with open(job["out"], "wb") as file:  # noqa: PTH123
-            writer = Writer(file, job["unpacked_bytes"])
+            writer = Writer(file, job["unpacked_bytes"], job["unpacked_limit"])
             table = json.dumps(read(job, writer)).encode("utf-8")
             file.write(table + len(table).to_bytes(8, "little"))
         return 0

@@ -38,7 +38,7 @@ def read_landmarks(
     result: dict[str, np.ndarray] = {}
     notes, hashes = [], {}
     for path in paths:
-        content = read_arrays(path, wanted=_NAMES, tensors=True, limits=limits)
+        content = read_arrays(path, wanted=_NAMES, tensors=True, limits=limits, limit="import_side_bytes")
         hashes[path.name] = content.sha256
         arrays = content.arrays
         if "landmark_indices" in arrays:
@@ -115,7 +115,7 @@ def read_masks(
     path: Path, vertices: int, limits: ImportLimits | None = None
 ) -> tuple[dict[str, np.ndarray], list[str], str]:
     """Vertex indices of each region of a mask file for a head of so many vertices; notes; the file's hash."""
-    content = read_arrays(path, limits=limits)
+    content = read_arrays(path, limits=limits, limit="import_side_bytes")
     if not content.arrays:
         raise InputError(f"{path} holds no regions; an array of vertex indices for each is needed.")
     regions = {}

@@ -116,7 +116,7 @@ def read_flame_parameters(path: str | os.PathLike[str], limits: ImportLimits | N
     What a file leaves out is zero. Raises `InputError` for arrays of other shapes, and values that are not finite.
     """
     path = Path(path)
-    content = read_arrays(path, limits=limits).arrays
+    content = read_arrays(path, limits=limits, limit="import_side_bytes").arrays
     arrays = {name: _numbers(array, name, path) for name, array in content.items() if name in _NAMES}
     if not {"shape", "expr", "rotation"} & set(arrays):
         raise InputError(f"{path} holds none of FLAME's parameters (shape, expr, rotation …).")

@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from ..._errors import InputError
-from ...files import Limits, read_safetensors
+from ...files import Limits, read_safetensors, temporary_folder
 
 _CHILD = Path(__file__).with_name("_child.py")
 _CODES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")
 _TYPES = frozenset(order + code for order in "<>" for code in _CODES)
 _MAX_TABLE_BYTES = 1 << 20
+_MOST_LENGTH = 1 << 40
+_MOST_WRITTEN_OUT = 1 << 23
+"""Values of all sparse matrices of a file, written out: FLAME's have some 25,000."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,10 @@ class ImportLimits(Limits):
 
     import_bytes: int = 2 << 30
     """Size of the file."""
-    import_unpacked_bytes: int = 2 << 30
-    """What its arrays may unpack to."""
+    import_unpacked_bytes: int = 512 << 20
+    """What a head's arrays may unpack to."""
+    import_side_bytes: int = 64 << 20
+    """The same of masks, landmarks and parameters."""
     import_memory_bytes: int = 512 << 20
     """Address space of the reading process, besides twice the file's size."""
     import_cpu_seconds: int = 60
@@ -51,20 +56,31 @@ class Arrays(NamedTuple):
 
 
 def read_arrays(
-    path: Path, *, wanted: tuple[str, ...] | None = None, tensors: bool = False, limits: ImportLimits | None = None
+    path: Path,
+    *,
+    wanted: tuple[str, ...] | None = None,
+    tensors: bool = False,
+    limits: ImportLimits | None = None,
+    limit: str = "import_unpacked_bytes",
 ) -> Arrays:
     """The numeric arrays of a .pkl, .npz, .npy or .safetensors file; only those `wanted`, if names are given.
 
     No pickle is ever executed: see `_unpickle`. `tensors` lets a file pass that holds PyTorch tensors besides; they
-    are left out. Raises `InputError` for anything that isn't such a file, asks for more than `limits` or is damaged.
+    are left out. `limit` names the one on what is unpacked. Raises `InputError` for anything that isn't such a file,
+    asks for more than `limits` or is damaged.
     """
-    with open_arrays(path, wanted=wanted, tensors=tensors, limits=limits) as found:
+    with open_arrays(path, wanted=wanted, tensors=tensors, limits=limits, limit=limit) as found:
         return found._replace(arrays={name: np.array(array) for name, array in found.arrays.items()})
 
 
 @contextlib.contextmanager
 def open_arrays(
-    path: Path, *, wanted: tuple[str, ...] | None = None, tensors: bool = False, limits: ImportLimits | None = None
+    path: Path,
+    *,
+    wanted: tuple[str, ...] | None = None,
+    tensors: bool = False,
+    limits: ImportLimits | None = None,
+    limit: str = "import_unpacked_bytes",
 ) -> Iterator[Arrays]:
     """As `read_arrays`, with arrays that stay on the disk and are gone on leaving: for what memory should not hold."""
     if limits is None:
@@ -75,12 +91,13 @@ def open_arrays(
         arrays = read_safetensors(path, limits, limit="import_bytes").arrays
         yield Arrays({name: array for name, array in arrays.items() if wanted is None or name in wanted}, (), digest)
         return
-    with tempfile.TemporaryDirectory(prefix="diverse3d-") as folder:
-        out = Path(folder) / "arrays"
-        _run_child(path, kind, out, wanted, tensors, limits)
+    with temporary_folder() as folder:
+        out = folder / "arrays"
+        _run_child(path, kind, out, wanted, tensors, limits, limit)
         table, size = _table(out, path)
         data = np.memmap(out, np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
         try:
+            _check_written_out(table["arrays"], path)
             yield Arrays(
                 {str(name): _cook(entry, data, path, str(name)) for name, entry in table["arrays"].items()},
                 tuple(str(name) for name in table["other"]),
@@ -119,13 +136,21 @@ def _sha256(path: Path) -> str:
 
 
 def _run_child(
-    path: Path, kind: str, out: Path, wanted: tuple[str, ...] | None, tensors: bool, limits: ImportLimits
+    path: Path, kind: str, out: Path, wanted: tuple[str, ...] | None, tensors: bool, limits: ImportLimits, limit: str
 ) -> None:
     """Let the reading process write a file's arrays to `out`; raises `InputError` with what it says."""
     if not sys.executable:
         raise InputError(f"{path} can't be read: this Python can't start another one, in which downloads are opened.")
-    job = {"path": str(path.resolve()), "kind": kind, "out": str(out), "wanted": wanted, "tensors": tensors}
-    job |= {name: getattr(limits, f"import_{name}") for name in ("unpacked_bytes", "memory_bytes", "cpu_seconds")}
+    job: dict[str, Any] = {
+        "path": str(path.resolve()),
+        "kind": kind,
+        "out": str(out),
+        "wanted": wanted,
+        "tensors": tensors,
+    }
+    job["parent"] = os.getpid()
+    job |= {name: getattr(limits, f"import_{name}") for name in ("memory_bytes", "cpu_seconds")}
+    job |= {"unpacked_bytes": getattr(limits, limit), "unpacked_limit": limit.removeprefix("import_")}
     # Isolated: no environment variables, no user's packages, no site: the standard library alone.
     command = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(job)]
     said = out.with_name("said")
@@ -165,6 +190,21 @@ def _table(out: Path, path: Path) -> tuple[dict[str, Any], int]:
         return json.loads(file.read(length)), total - 8 - length
 
 
+def _check_written_out(entries: Mapping[str, Any], path: Path) -> None:
+    """Raise `InputError` where sparse matrices, which may declare any size, would take more memory than is sensible."""
+    values, left = 0, list(entries.values())
+    while left:
+        entry = left.pop()
+        left += entry.get("parts", {}).values()
+        shape = entry.get("shape")
+        if entry.get("form") in ("csc", "csr", "coo") and isinstance(shape, list):
+            values += math.prod(extent for extent in shape if type(extent) is int)
+    if values > _MOST_WRITTEN_OUT:
+        raise InputError(
+            f"{path} holds sparse matrices of {values:,} values, far more than a head's; save them as plain arrays."
+        )
+
+
 def _cook(entry: Any, data: np.ndarray, path: Path, name: str) -> np.ndarray:
     """Put an array together. The reading process is not trusted: every number is checked against its output."""
     if "type" in entry:
@@ -188,6 +228,9 @@ def _dense(entry: Any, data: np.ndarray, path: Path, name: str) -> np.ndarray:
     code, shape, offset = entry["type"], tuple(entry["shape"]), entry["offset"]
     if code not in _TYPES or not all(type(extent) is int and extent >= 0 for extent in (*shape, offset)):
         raise InputError(f"{path} could not be read ('{name}' came back broken).")
+    # An array without values may declare any other length; numpy multiplies them all the same.
+    if math.prod(extent or 1 for extent in shape) > _MOST_LENGTH:
+        raise InputError(f"{path} is damaged: '{name}' declares the impossible shape {shape}.")
     type_ = np.dtype(code)
     size = math.prod(shape) * type_.itemsize
     if offset + size > data.size:
@@ -199,8 +242,6 @@ def _dense(entry: Any, data: np.ndarray, path: Path, name: str) -> np.ndarray:
 def _sparse(form: str, parts: Mapping[str, np.ndarray], shape: Any) -> np.ndarray:
     """A sparse matrix written out; entries that meet add, as scipy's do."""
     rows, columns = shape
-    if rows * columns > 1 << 26:
-        raise ValueError(f"a sparse matrix of {rows} × {columns} is larger than any of FLAME's")
     values = parts["data"].astype(np.float64).reshape(-1)
     if form == "coo":
         row, column = parts["row"], parts["col"]

@@ -3,19 +3,20 @@
 This is the only part of the program that uses the network, and only when it is asked to.
 """
 
+import contextlib
 import hashlib
 import http.client
 import ssl
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..._errors import InputError
+from ...files import temporary_folder
 
 _CHUNK = 1 << 18
 _SECONDS_SILENT = 30.0
@@ -62,15 +63,12 @@ def fetch(source: Published, folder: Path, *, progress: Progress = lambda *_: No
     return target
 
 
-def fetch_gnm(*, progress: Progress = lambda *_: None, source: Published = GNM) -> "tempfile.TemporaryDirectory[str]":
-    """A temporary folder that holds the checked `gnm_head.npz`; use it as a context manager."""
-    folder = tempfile.TemporaryDirectory(prefix="diverse3d-")
-    try:
-        fetch(source, Path(folder.name), progress=progress)
-    except BaseException:
-        folder.cleanup()
-        raise
-    return folder
+@contextlib.contextmanager
+def fetch_gnm(*, progress: Progress = lambda *_: None, source: Published = GNM) -> Iterator[Path]:
+    """A temporary folder that holds the checked `gnm_head.npz`."""
+    with temporary_folder() as folder:
+        fetch(source, folder, progress=progress)
+        yield folder
 
 
 class _OnlySafe(urllib.request.HTTPRedirectHandler):
