@@ -27,7 +27,7 @@ def test_what_the_data_determine_is_held(tiny_head, task, rng):
     at, noise = task
     expansion = expand(tiny_head, at, noise)
     size = tiny_head.n_components + 3 * tiny_head.n_joints
-    jacobian = np.asarray(expansion.jacobian_m * expansion.weight[:, None])
+    jacobian = np.asarray(expansion.weight(expansion.jacobian_m))
     root = np.asarray(expansion.root)
     shape, rigid = jacobian[:, :size], jacobian[:, size : size + N_RIGID]
     follow = np.linalg.solve(rigid.T @ rigid + np.diag(root[size : size + N_RIGID] ** 2), -rigid.T @ shape)

@@ -205,7 +205,10 @@ def test_commands_refuse_with_one_sentence(tmp_path, monkeypatch, capsys):
     (result / "run.json").write_bytes(b"[" * 100_000)
     (result / "completions.npz").write_bytes(b"")
     cases = [
-        (["complete", str(stl), "--out", str(out), "--head", str(head), "--quiet"], f"{stl} is a mesh in a format"),
+        (
+            ["complete", str(stl), "--out", str(out), "--head", str(head), "--quiet"],
+            f"{stl} can't be read as a mesh: it ",
+        ),
         (["replay", str(result)], f"{result / 'run.json'} is nested deeper than 64 levels"),
         (["head", "info", str(stl)], f"{stl} is not a safetensors head file"),
     ]

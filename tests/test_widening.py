@@ -84,7 +84,7 @@ def hidden_spread(head, fit, belief) -> float:
 def unwidened(head, fit, noise):
     """Mean and precision by the textbook's formula, without any widening."""
     at = expand(head, fit, noise)
-    j, w = np.asarray(at.jacobian_m), np.asarray(at.weight)
+    j, w = np.asarray(at.jacobian_m), np.asarray(at.weight.along)
     precision = (j * w[:, None] ** 2).T @ j + np.diag(np.asarray(at.root) ** 2)
     pull = (j * w[:, None] ** 2).T @ np.asarray(at.target_m - at.observed_m) - np.asarray(at.root**2 * at.point)
     return np.asarray(at.point) + np.linalg.solve(precision, pull), precision
@@ -138,7 +138,7 @@ def test_errors_beyond_the_noise_model_widen_the_noise(head, noise, rng):
     assert 2.0 < float(belief.noise_widening) < 4.5
     # The answer is that of noise so much larger (and of the prior as widened).
     at = expand(head, fit, isotropic_noise(head, SIGMA_M * float(belief.noise_widening), "larger"))
-    j, w, root = np.asarray(at.jacobian_m), np.asarray(at.weight), np.asarray(belief.root)
+    j, w, root = np.asarray(at.jacobian_m), np.asarray(at.weight.along), np.asarray(belief.root)
     precision = (j * w[:, None] ** 2).T @ j + np.diag(root**2)
     np.testing.assert_allclose(belief.factor.T @ belief.factor, precision, rtol=1e-8, atol=1e-9 * precision.max())
     pull = (j * w[:, None] ** 2).T @ np.asarray(at.target_m - at.observed_m) - root**2 * np.asarray(at.point)
@@ -149,7 +149,7 @@ def test_errors_beyond_the_noise_model_widen_the_noise(head, noise, rng):
 def test_log_evidence_is_that_of_head_and_noise_as_they_are(head, noise, rng, times, sigma_m):
     fit = fit_at_the_mean(head, drawn(head, rng, times=times, sigma_m=sigma_m))
     at, belief = expand(head, fit, noise), posterior(head, fit, noise)
-    rows = np.flatnonzero(np.asarray(at.weight))
+    rows = np.flatnonzero(np.asarray(at.weight.along))
     j = np.asarray(at.jacobian_m)[rows]
     covariance = j @ np.diag(1.0 / np.asarray(at.root) ** 2) @ j.T + SIGMA_M**2 * np.eye(len(rows))
     off = np.asarray(at.target_m - at.observed_m)[rows]

@@ -65,6 +65,7 @@ def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str
                 outside.append(amberg(registration, scan, head, random))
         metrics += of_case(f"register[scans={count}]/{name}", found, count)
         rows.append(row(name, found, count))
+        console.print(" | ".join(rows[-1]), markup=False)
         if outside:
             rows.append(row(f"{name}: nricp_amberg, landmarks given", outside, count))
     names = ["scans", "registered", "to the true vertex (mm)", "worst", "to the true surface (mm)", "worst", "seconds"]

@@ -42,7 +42,7 @@ _ACCEPTED = 4.0
 _LEAST_POINTS = 0.5
 """Points that make a vertex visible, each counted by how near it is to it."""
 _LEAST_REACH_M = 1.0e-3
-_SLIDING = 8.0
+_SLIDING = 9.0
 """Neighbours slide together, so that they tell less than as many independent errors of what each may slide by."""
 
 
