@@ -158,6 +158,11 @@ def test_an_unknown_unit_and_a_wrong_one(scan: RawScan) -> None:
         register(Mesh(scan.points_m, NO_FACES), load_head(), landmarks=marks, unit="mm")
 
 
+def test_landmarks_that_lie_elsewhere(scan: RawScan) -> None:
+    with pytest.raises(InputError, match="hardly any points where its face should be"):
+        register(Mesh(scan.points_m, NO_FACES), load_head(), landmarks=_marks(scan) + 3.0)
+
+
 def test_mirrored_landmarks_are_recognised(scan: RawScan) -> None:
     with pytest.raises(InputError, match="mirrored"):
         register(

@@ -315,7 +315,8 @@ def _near_nose(cloud: Cloud, pose: Pose) -> Bool[np.ndarray, " P"]:
     """Points about the nose."""
     place = pose.scale_m * cloud.points @ pose.turn.T + pose.shift_m
     marks = pose.scale_m * pose.landmarks @ pose.turn.T + pose.shift_m
-    return np.linalg.norm(place - np.nanmean(marks[27:36], axis=0), axis=1) < 0.04
+    nose = marks[27:36] if np.isfinite(marks[27:36]).any() else marks
+    return np.linalg.norm(place - np.nanmean(nose, axis=0), axis=1) < 0.04
 
 
 def _marks(cloud: Cloud, turn: np.ndarray, centre: np.ndarray, width: float, disc: float) -> tuple[np.ndarray, float]:

@@ -33,6 +33,7 @@ _DENSITY_M2 = 1.0e6
 """Points of the scan a square metre of its surface."""
 _REACH_M = 0.22
 _LINK_M = 0.006
+_FEWEST_POINTS = 50
 _MARK_SIGMA_M = 0.006
 _GIVEN_SIGMA_M = 0.003
 _SECOND_START_RAD = 0.12
@@ -108,9 +109,13 @@ def register(
     frame = _rigid(pose, unit_m)
     place = unit_m * surface.points @ frame.turn.T + frame.shift_m
     near = np.linalg.norm(place - _centre(head), axis=1) < _REACH_M
-    if (others := other_faces(whole, frame, unit_m, head)) and landmarks is None:
+    if landmarks is None and (others := other_faces(whole, frame, unit_m, head)):
         raise InputError(
             f"{source} shows {1 + others} faces; cut one out, or name the one that is meant with --landmarks."
+        )
+    if (surface.used & near).sum() < _FEWEST_POINTS:
+        raise InputError(
+            f"{source} has hardly any points where its face should be; are the landmarks in the scan's own coordinates?"
         )
     cloud = surface.cloud(_DENSITY_M2 * unit_m**2, near).moved(frame.turn, frame.shift_m, unit_m)
     cloud = _about_face(cloud, unit_m * pose.landmarks @ frame.turn.T + frame.shift_m)
@@ -144,7 +149,7 @@ def _registered(
     rows = match.of_points(vertices, _icp.REACH_M)
     spread = _icp.spread(rows.off_m[rows.root > 0])
     count, off = _at_vertices(rows, max(_ACCEPTED * spread, _LEAST_REACH_M), head.n_vertices)
-    pairs = match.of_vertices(vertices, _icp.REACH_M)
+    pairs = match.of_vertices(vertices, _REACH_M)  # the nearest point, however far: of visible vertices, near enough
     visible = count > _LEAST_POINTS
     # A vertex alone among rejected ones met something by chance.
     visible &= _beside(visible, faces) >= 2
