@@ -62,16 +62,24 @@ def cloud_of_points(points: Float[np.ndarray, "P 3"], colours: UInt8[np.ndarray,
     distance = cKDTree(points).query(points, count, workers=-1)[0][:, -1]
     close = distance <= _STRAY * np.median(distance)
     points, colours = points[close], None if colours is None else colours[close]
-    distance, index = cKDTree(points).query(points, count, workers=-1)
+    index = cKDTree(points).query(points, count, workers=-1)[1]
     near = points[index]
     near = near - near.mean(axis=1, keepdims=True)
     normal = np.linalg.eigh(np.einsum("pka,pkb->pab", near, near))[1][:, :, 0]
-    normal = normal * _signs(normal, index, distance)[:, None]
+    normal = normal * _signs(normal, index)[:, None]
     outwards = np.einsum("pa,pa->p", normal, points - points.mean(axis=0))
     return Cloud(points, normal * (1.0 if outwards.sum() >= 0 else -1.0), colours)
 
 
-def _signs(normal: np.ndarray, index: Int[np.ndarray, "P k"], distance: np.ndarray) -> np.ndarray:
+def pieces_of(distance: Float[np.ndarray, "P k"], index: Int[np.ndarray, "P k"], reach: float) -> Int[np.ndarray, " P"]:
+    """Number of the connected piece that each point belongs to, linked to its neighbours (a query's) within `reach`."""
+    near = distance < reach
+    row = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
+    graph = coo_matrix((np.ones(near.sum()), (row[near], index[near])), (len(index), len(index)))
+    return connected_components(graph, directed=False)[1]
+
+
+def _signs(normal: np.ndarray, index: Int[np.ndarray, "P k"]) -> np.ndarray:
     """±1 a point, so that neighbours agree: along the tree that turns the least (Hoppe et al. 1992)."""
     count = len(normal)
     row, column = np.repeat(np.arange(count), index.shape[1] - 1), index[:, 1:].ravel()

@@ -94,8 +94,6 @@ class Registered(NamedTuple):
     """Noise of a point along the normal, estimated."""
     misfit_m: float
     """What the head can't follow, a standard deviation along the normal."""
-    points: Float[np.ndarray, " V"]
-    """How many of the scan's points speak for each vertex."""
 
 
 def coarse(
@@ -138,7 +136,7 @@ def fine(
         step = linear.step(point, [rows._replace(root=root), marks_at(marks, vertices, 1.0)])
         if best is not None and step.surprise > _LIKELY:
             break
-        best, point = Registered(step, linear.vertices_m(step.point), sigma, misfit, count), step.point
+        best, point = Registered(step, linear.vertices_m(step.point), sigma, misfit), step.point
     assert best is not None
     return best
 

@@ -6,8 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .._errors import InputError
@@ -15,7 +13,7 @@ from ..fit import mean_head
 from ..head import HeadModel
 from ..observe import IBUG68_FROM_MEDIAPIPE, IBUG68_MIRRORED, Detection, detect_landmarks, glance
 from ..surface import kabsch, zbuffer
-from ._cloud import Cloud, thinned
+from ._cloud import Cloud, pieces_of, thinned
 
 _GLANCE_PX, _LOOK_PX = 160, 400
 _GLANCE_POINTS = 12_000
@@ -224,10 +222,7 @@ def _parts(cloud: Cloud) -> Iterator[Cloud]:
     yield cloud
     count = min(9, len(cloud.points))
     distance, index = cKDTree(cloud.points).query(cloud.points, count)
-    near = distance < 3.0 * np.median(distance[:, -1])
-    row = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
-    graph = coo_matrix((np.ones(near.sum()), (row[near], index[near])), (len(index), len(index)))
-    label = connected_components(graph, directed=False)[1]
+    label = pieces_of(distance, index, 3.0 * float(np.median(distance[:, -1])))
     size = np.bincount(label)
     large = np.argsort(-size)[: int((size > 0.04 * len(label)).sum())][:4]
     if len(large) > 1:
@@ -357,10 +352,15 @@ def _similarity(head: HeadModel, marks: np.ndarray, certainty: float) -> Pose | 
 
 def _head_places(head: HeadModel) -> np.ndarray:
     """iBUG's points on the mean head, metres."""
+    return places68(head, np.asarray(mean_head(head), np.float64))
+
+
+def places68(head: HeadModel, vertices_m: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "68 3"]:
+    """iBUG's points on a head's vertices; NaN for a head without landmarks."""
     points = head.landmarks68
-    assert points is not None
-    mean = np.asarray(mean_head(head), np.float64)
-    return (mean[np.asarray(points.corners)] * np.asarray(points.barycentric)[:, :, None]).sum(axis=1)
+    if points is None:
+        return np.full((68, 3), np.nan)
+    return (vertices_m[np.asarray(points.corners)] * np.asarray(points.barycentric)[:, :, None]).sum(axis=1)
 
 
 def robust_similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:

@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .. import files
@@ -17,8 +15,8 @@ from ..fit import mean_head
 from ..head import HeadModel
 from ..surface import Portrait, host_normals
 from . import _icp
-from ._cloud import Cloud
-from ._pose import Pose, find_pose, given_pose, other_faces
+from ._cloud import Cloud, pieces_of
+from ._pose import Pose, find_pose, given_pose, other_faces, places68
 from ._relax import relax
 from ._solve import Linear, Rows
 from ._surface import ScanSurface
@@ -155,7 +153,7 @@ def _registered(
     visible &= _beside(visible, faces) >= 2
     seen_face = visible & outer
     marked = np.isfinite(marks_m).all(axis=1)
-    fitted = _places68(head, vertices)
+    fitted = places68(head, vertices)
     figures = Figures(
         points=len(cloud.points),
         residual_mm=1e3 * spread,
@@ -250,13 +248,6 @@ def _centre(head: HeadModel) -> np.ndarray:
     return np.asarray(head.template_m, np.float64).mean(axis=0)
 
 
-def _places68(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
-    points = head.landmarks68
-    if points is None:
-        return np.full((68, 3), np.nan)
-    return (vertices[np.asarray(points.corners)] * np.asarray(points.barycentric)[:, :, None]).sum(axis=1)
-
-
 def _at_vertices(rows: Rows, reach_m: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     """How many points within reach speak for each vertex, and how far above it they lie in the mean."""
     near = rows.root * (np.abs(rows.off_m) <= reach_m)
@@ -304,10 +295,7 @@ def _about_face(cloud: Cloud, marks_m: np.ndarray) -> Cloud:
         return cloud
     tree = cKDTree(cloud.points)
     distance, index = tree.query(cloud.points, 8, distance_upper_bound=_LINK_M, workers=-1)
-    linked = np.isfinite(distance)
-    row = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
-    graph = coo_matrix((np.ones(linked.sum()), (row[linked], index[linked])), (len(index), len(index)))
-    label = connected_components(graph, directed=False)[1]
+    label = pieces_of(distance, index, _LINK_M)
     known = marks_m[np.isfinite(marks_m).all(axis=1)]
     at = tree.query(known)[1]
     size = np.bincount(label)
