@@ -1,4 +1,4 @@
-"""python -m benchmarks [quality|fit|photos|histogram|register|vae|speed|all] --out DIR"""
+"""python -m benchmarks [quality|fit|photos|histogram|people|register|vae|speed|all] --out DIR"""
 
 import sys
 from collections.abc import Callable
@@ -20,6 +20,7 @@ SUITES: dict[str, Callable[[Options, Console], tuple[list[Metric], dict[str, str
     "fit": quality.run_fit,
     "photos": photos.run,
     "histogram": photos.run_histogram,
+    "people": photos.run_people,
     "register": scans.run,
     "vae": vae.run,
     "speed": speed.run,

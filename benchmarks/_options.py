@@ -11,7 +11,7 @@ from diverse3d.diversify import METHODS
 from ._metric import BASELINE
 
 SLOW = ("global-dpp", "global-local-dpp", "vae-dpp", "vae-dpp-kriging")
-Suite = Literal["quality", "fit", "photos", "histogram", "register", "vae", "speed", "all"]
+Suite = Literal["quality", "fit", "photos", "histogram", "people", "register", "vae", "speed", "all"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Options:
     suite: Annotated[Suite, tyro.conf.Positional] = "all"
     """What to measure."""
     heads: int = 64
-    """How many heads of the test split (photos, histogram: how many photos; register: scans)."""
+    """How many heads of the test split (photos, histogram: how many photos; register: scans;
+    people: people a scan model)."""
     seeds: int = 3
     """How many times each random method runs on each head."""
     methods: tuple[str, ...] = tuple(name for name in METHODS if name not in SLOW)
@@ -32,7 +33,8 @@ class Options:
     head: Path | None = None
     """Head file for the quality suite, its heads drawn from its own prior; the embedded head if not given."""
     people: Path | None = None
-    """Folder of scan models on the head's vertices (`ict_on_head.npz`, `flame_on_head.npz`) for the register suite."""
+    """Folder of scan models on the head's vertices (`ict_on_head.npz`, `flame_on_head.npz`), for the
+    suites register and people."""
     outside: bool = False
     """Let the register suite run trimesh's registration too, which needs rtree."""
     masked: Path | None = None

@@ -13,11 +13,8 @@ from tools import _scans
 
 VERTICES = 421
 MODELS = ("flame", "ict")
-LARGEST_RMS_MM = {"below the nose": 3.3, "nose": 1.8, "glasses": 1.6, "left half": 2.6}
+LARGEST_RMS_MM = {"below the nose": 3.4, "nose": 1.5, "glasses": 1.5, "left half": 2.5}
 PARTS = tuple(LARGEST_RMS_MM)
-TOO_SURE = {("flame", "glasses"), ("ict", "glasses"), ("ict", "nose")}
-"""Where the 90 % interval covers 67 %, 67 % and 76 %, not yet 80 %; by the kernel before its cut to components, with the
-eyeballs carried, 78 %, 78 % and 83 %."""
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +83,9 @@ def test_what_is_hidden_of_sampled_people_is_told_within_millimetres(told, model
     )
     assert figures.rms_mm <= LARGEST_RMS_MM[part]
     assert figures.rms_mm < bare.rms_mm and figures.energy_mm < figures.rms_mm
-    assert 60 <= figures.coverage <= 97
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("model", MODELS)
-def test_what_is_said_of_the_error_is_neither_too_sure_nor_too_vague(told, model, part, request):
-    if (model, part) in TOO_SURE:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="about the eyes and the nose the head is too sure"))
-    assert 80 <= told[model][0][part].coverage <= 97
+def test_what_is_said_of_the_error_is_neither_too_sure_nor_too_vague(told, model, part):
+    assert 83 <= told[model][0][part].coverage <= 95

@@ -12,6 +12,7 @@ from diverse3d._optimise import BUDGET_USED
 from diverse3d.fit import FitConfig, Weights, crop_face, prepare
 from diverse3d.fit._costs import PhotoTarget
 from diverse3d.fit._crop import CROP_PX, Crop, blurred, cut, sample, tone
+from diverse3d.fit._landmarks import equal_trust
 from diverse3d.fit._photometric import PhotoProblem, points_seen, rendered
 from diverse3d.fit._pixels import PixelUnknowns, light_of, patches, photometric_residuals
 from diverse3d.fit._refine import _round, colours_first, fit_colours, fit_pixels
@@ -28,7 +29,7 @@ def problem(coloured):
     made = prepare(coloured)
     target = PhotoTarget(
         dense_px=jnp.zeros((made.landmarks.dense.corners.shape[0], 2)),
-        dense_weight=jnp.zeros(made.landmarks.dense.corners.shape[0]),
+        whitening=equal_trust(np.zeros(made.landmarks.dense.corners.shape[0]), 1.0, np.dtype(np.float64)),
         landmarks68_px=jnp.zeros((68, 2)),
         landmarks68_weight=jnp.zeros(68),
         interocular_px=jnp.asarray(70.0),

@@ -13,7 +13,7 @@ from diverse3d._errors import InputError
 from diverse3d.head import head_from_arrays, load_head
 from diverse3d.head._file import head_arrays, residual_of
 from diverse3d.head._imported import default_residual, finish
-from diverse3d.head._residual import KEPT, Residual, amplitude, carried, read_residual, residual_fields
+from diverse3d.head._residual import KEPT, Residual, amplitude, carried, face_weight, read_residual, residual_fields
 
 HYPER = Residual(
     length_m=np.array([0.015, 0.05]),
@@ -126,7 +126,7 @@ def test_an_eyeball_is_read_at_its_centre_and_the_skin_around_it_the_nearer_the_
     ball = rng.normal(size=(30, 3))
     centre, radius = np.array([0.03, 0.02, 0.05]), 0.012
     ball = np.concatenate([ball, -ball]) / np.linalg.norm(np.concatenate([ball, -ball]), axis=1, keepdims=True)
-    reach = np.array([0.0, 1e-4, 0.002, 0.005, 0.008, 0.0099, 0.0101, 0.03])
+    reach = np.array([0.0, 3e-5, 6e-4, 0.0015, 0.0024, 0.0029, 0.0031, 0.03])
     skin = centre + np.array([0.0, 0.6, 0.8]) * (radius + reach)[:, None]
     vertices = np.concatenate([centre + radius * ball, skin])
     read = carried(vertices, [np.arange(60)])
@@ -156,10 +156,10 @@ def test_eyeballs_move_as_one_and_lids_with_them(rng):
 def computed():
     """Components of the embedded head by its hyper-parameters alone."""
     arrays = head_arrays()
-    eyes = [arrays[f"region/{name}/vertices"] for name in EYES]
     hyper = read_residual(arrays)
     assert hyper is not None
-    return residual_fields(carried(arrays["template"], eyes), hyper)
+    weight = face_weight(arrays["template"], arrays["region/face/vertices"])
+    return residual_fields(arrays["residual_place"].astype(np.float64), hyper, weight=weight)
 
 
 def test_the_embedded_heads_stored_components_are_those_of_its_numbers(computed):
@@ -183,7 +183,7 @@ def test_the_embedded_heads_residual_has_the_kernels_variance():
     hyper = read_residual(arrays)
     assert hyper is not None
     some = np.arange(0, head.n_vertices, 71)
-    places = carried(arrays["template"], [arrays[f"region/{name}/vertices"] for name in EYES])[some]
+    places = arrays["residual_place"][some].astype(np.float64)
     rows = np.asarray(head.components_m)[-head.n_residual :].reshape(head.n_residual, -1, 3)[:, some]
     for axis in range(3):
         expected, got = kernel(places, axis, hyper), rows[:, :, axis].T @ rows[:, :, axis]

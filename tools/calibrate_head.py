@@ -33,7 +33,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from diverse3d.files import read_safetensors
-from diverse3d.head import Residual, anchor_weights
+from diverse3d.head import Residual, anchor_weights, carried, face_weight, residual_fields
 from diverse3d.head.makehuman import (
     TABLE_NAME,
     Calibration,
@@ -63,13 +63,14 @@ ASSETS = Path(__file__).parents[1] / "diverse3d" / "assets"
 MODELS = ("flame", "ict")
 
 MEAN_POINTS, MODE_POINTS, MODES = 160, 14, 8
-LENGTHS_MM = np.array([16.0, 24.0, 48.0, 96.0])
+LENGTHS_MM = np.array([12.0, 24.0, 48.0, 96.0])
 ANCHOR_WIDTH_MM = 35.0
 MORPH_SHARE, WIDTH = 0.7, 1.05
-SCALE_SHARES = np.array([1.5, 1.6, 0.8, 0.5])
-"""What is left of the morphs, and of the residual at each length scale, once the modes are there; and a factor on all
-standard deviations. Chosen by --check: fine scales grow, since a scan model's few components lack them, wide ones
-shrink, since the modes say them. Few points for the modes are a choice of --check too: smooth ones carry over better
+SCALE_SHARES = np.array([[2.4, 1.2, 3.0], [1.44, 0.96, 1.44], [0.8, 0.8, 0.8], [1.0, 1.0, 1.0]])
+"""What is left of the morphs, and of the residual at each length scale in x, y and z, once the modes are there; and a
+factor on all standard deviations. Chosen by --check and by how drawn heads look: fine scales grow, since a scan model's
+few components lack them, along the surface less than across it, where they would tear lids open; wide ones shrink,
+since the modes say them. Few points for the modes are a choice of --check too: smooth ones carry over better
 from one model to the other."""
 EARS_SHARE, NECK_SHARE = 0.3, 0.5
 """Of the morphs of ears and neck, which registration doesn't reach."""
@@ -139,7 +140,7 @@ def measure(places: Places, morphs: Morphs, scans: list[Scans]) -> dict[str, Any
     print("morphs", {name: round(value, 2) for name, value in fitted["weights"].items()})
     weights = {name: MORPH_SHARE * value for name, value in fitted["weights"].items()}
     weights |= {"ears": EARS_SHARE, "neck": NECK_SHARE}
-    deviation = fitted["deviation"] * SCALE_SHARES[:, None]
+    deviation = fitted["deviation"] * SCALE_SHARES
     return {
         "about": "What the embedded head takes from statistics of scans of people; made by tools/calibrate_head.py",
         "sources": [
@@ -368,6 +369,14 @@ def calibrated_covariance(places: Places, morphs: Morphs, calibration: Calibrati
     return np.asarray(covariance(numbers)) + modes.T @ modes
 
 
+def shipped_components(places: Places, calibration: Calibration) -> np.ndarray:
+    """The residual's components [R, V, 3] in mm as the builder takes them: cut, and the skin on eyeballs as one."""
+    head = read_safetensors(ASSETS / "head.safetensors").arrays
+    place = carried(1e-3 * places.mean, [places.mesh.left_eye, places.mesh.right_eye])
+    weight = face_weight(1e-3 * places.mean, head["region/face/vertices"])
+    return 1e3 * residual_fields(place, calibration.residual, weight=weight).components_m().astype(np.float64)
+
+
 def check(places: Places, morphs: Morphs, one: Scans, other: Scans) -> None:
     """Print how a calibration on one model alone predicts hidden parts of the other model's samples."""
     face = np.flatnonzero(places.front)
@@ -389,7 +398,10 @@ def check(places: Places, morphs: Morphs, one: Scans, other: Scans) -> None:
     row("mean calibrated, morphs as drawn", mean, rows.T.astype(np.float64) @ rows)
     row("calibrated", mean, calibrated_covariance(places, morphs, calibration, index))
     none = calibration._replace(residual=calibration.residual._replace(deviation_m=np.zeros((4, 3))))
-    row("calibrated, without the residual", mean, calibrated_covariance(places, morphs, none, index))
+    drawn = calibrated_covariance(places, morphs, none, index)
+    rows = shipped_components(places, calibration)[:, index].reshape(-1, 3 * len(index))
+    row("calibrated, its residual as a head file has it", mean, drawn + rows.T @ rows)
+    row("calibrated, without the residual", mean, drawn)
     for scan, label in ((one, "itself"), (other, "itself (knows the truth's model)")):
         modes = scan.modes[:, index].reshape(len(scan.modes), -1)
         row(f"{scan.name} {label}", scan.mean, modes.T @ modes + nothing)

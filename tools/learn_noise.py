@@ -2,7 +2,7 @@
 
 Each setting's errors are those of the observed vertices against the head's own best approximation of the true head,
 over the validation split: `exact` (what the components can't express), `realistic` (plus a simulated fit error of
-1 mm), `photo` (stage 1 from landmarks alone, at random poses).
+1 mm). A photo's own errors are those of its landmarks (tools/learn_landmarks.py).
 """
 
 import argparse
@@ -10,25 +10,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from diverse3d.diversify import head_vertices, posterior
 from diverse3d.files import read_safetensors, write_safetensors
 from diverse3d.fit import LEARNT_NOISE, FitProblem, NoiseModel, fit, learn_noise, noise_arrays, prepare
 from diverse3d.head import HeadModel, load_head
 from diverse3d.head.population import split
-from diverse3d.observe import Photo, PhotoObservation, correlated_error, simulate_mesh
-from diverse3d.surface import facing_camera, kabsch
+from diverse3d.observe import correlated_error, simulate_mesh
 
-INTEROCULAR_PX = 150.0
-RANKS = {"exact": 24, "realistic": 48, "photo": 24}
+RANKS = {"exact": 24, "realistic": 48}
 """Patterns kept a setting."""
 
-SETTINGS_WITH_TRUTH = ("exact", "realistic")
 INFLATIONS = (1.0, 2.0, 3.0, 4.0, 6.0, 10.0)
-
-LANDMARK_ERROR = 0.012
-"""Detection error of a landmark, as a share of the inter-ocular distance: what the detector shows on real photos."""
 
 
 def best_approximation(head: HeadModel, truths_m: np.ndarray) -> np.ndarray:
@@ -38,27 +31,6 @@ def best_approximation(head: HeadModel, truths_m: np.ndarray) -> np.ndarray:
     flat = truths_m.reshape(len(truths_m), -1) - template
     coefficients = np.linalg.solve(basis @ basis.T, basis @ flat.T)
     return (template + (basis.T @ coefficients).T).reshape(truths_m.shape)
-
-
-def landmark_photo(head: HeadModel, truth_m: np.ndarray, rng: np.random.Generator) -> PhotoObservation:
-    """A photo reduced to its landmarks: the true head at a random pose, with detection errors."""
-    pose = Rotation.from_euler("yxz", rng.normal(0.0, [12.0, 6.0, 4.0]), degrees=True).as_matrix()
-    posed = truth_m @ pose.T
-    assert head.landmarks_dense is not None
-    corners, weights = np.asarray(head.landmarks_dense.corners), np.asarray(head.landmarks_dense.barycentric)
-    points = (posed[corners] * weights[:, :, None]).sum(1)
-    scale = INTEROCULAR_PX / 0.09
-    pixels = np.zeros((468, 2))
-    seen = np.zeros(468, bool)
-    index = np.asarray(head.landmarks_dense_index)
-    pixels[index] = np.stack([points[:, 0], -points[:, 1]], 1) * scale + 512.0
-    pixels[index] += rng.normal(0.0, LANDMARK_ERROR * INTEROCULAR_PX, (len(index), 2))
-    seen[index] = True
-    blank = np.zeros((1024, 1024), bool)
-    photo = Photo(
-        rgb=np.zeros((1024, 1024, 3), np.uint8), hidden=blank, landmarks_px=pixels, landmark_visible=seen, faces_found=1
-    )
-    return PhotoObservation(photo=photo, source="simulated", sha256="")
 
 
 def truncation(problem: FitProblem, truths: np.ndarray, approximations: np.ndarray) -> np.ndarray:
@@ -73,19 +45,6 @@ def simulated(problem: FitProblem, truths: np.ndarray, approximations: np.ndarra
     return truths - approximations + np.stack([correlated_error(problem.head, key=key) for key in keys])
 
 
-def from_landmarks(problem: FitProblem, truths: np.ndarray, approximations: np.ndarray) -> np.ndarray:
-    """Errors of stage 1 from landmarks alone; a third of the heads is enough for this slow setting."""
-    errors, rng, faces = [], np.random.default_rng(2), problem.head.faces
-    for truth, approximation in list(zip(truths, approximations, strict=True))[: max(len(truths) // 3, 1)]:
-        at = fit(landmark_photo(problem.head, truth, rng), problem)
-        front = facing_camera(at.vertices_m, faces)
-        fitted = np.asarray(at.vertices_m, np.float64)
-        turn, shift = kabsch(fitted, approximation, front)
-        # Vertices that no photo shows say nothing about the noise of those that one does.
-        errors.append((fitted @ turn.T + shift - approximation) * front[:, None])
-    return np.stack(errors)
-
-
 def inflated(noise: NoiseModel, problem: FitProblem, setting: str, count: int) -> NoiseModel:
     """The same noise with its independent part enlarged as much as serves the hidden part best.
 
@@ -93,8 +52,6 @@ def inflated(noise: NoiseModel, problem: FitProblem, setting: str, count: int) -
     overconfident, and it reads far more into the visible part than is there. The factor is the one with the smallest
     error of the most likely head over hidden vertices, on other heads of the validation split.
     """
-    if setting not in SETTINGS_WITH_TRUTH:
-        return noise
     truths = np.asarray(split("validation", count, start=1000).vertices)
     errors: dict[float, list[float]] = {factor: [] for factor in INFLATIONS}
     for index, truth in enumerate(truths):
@@ -113,7 +70,7 @@ def inflated(noise: NoiseModel, problem: FitProblem, setting: str, count: int) -
     return NoiseModel(noise.sigma_m * best, noise.factors_m, noise.name)
 
 
-ERRORS = {"exact": truncation, "realistic": simulated, "photo": from_landmarks}
+ERRORS = {"exact": truncation, "realistic": simulated}
 
 
 def main() -> None:

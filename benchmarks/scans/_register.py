@@ -1,7 +1,6 @@
 """Suite `register`: raw front scans without landmarks, in the head's topology."""
 
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from scenes import RawScan, raw_scan
 from .._metric import Metric
 from .._options import Options
 from .._report import markdown
+from .._scan_models import scan_model_heads
 
 MISFIT_M = 0.0015
 _SEED = 20
@@ -44,7 +44,7 @@ def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str
     own = np.asarray(population.split("test", count).vertices, np.float64)
     cases = {"own heads": (own, 0.0), "own heads + misfit": (own, MISFIT_M)}
     if options.people is not None:
-        cases |= {f"{name} samples": (people(options.people, name, count), 0.0) for name in ("ict", "flame")}
+        cases |= {f"{name} samples": (scan_model_heads(options.people, name, count), 0.0) for name in ("ict", "flame")}
     metrics: list[Metric] = []
     rows: list[list[str]] = []
     for name, (heads, misfit) in cases.items():
@@ -71,17 +71,6 @@ def run(options: Options, console: Console) -> tuple[list[Metric], dict[str, str
     names = ["scans", "registered", "to the true vertex (mm)", "worst", "to the true surface (mm)", "worst", "seconds"]
     title = f"register[scans={count}]: raw front scans, 30,000 points, noise 0.2 mm, no landmarks given"
     return metrics, {"register": markdown(title, names, rows)}
-
-
-def people(folder: Path, name: str, count: int) -> np.ndarray:
-    """Samples [count, V, 3] of a scan model on the head's vertices, metres."""
-    path = folder / f"{name}_on_head.npz"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no {path.name}; give a folder of scan models on the head's vertices.")
-    with np.load(path) as file:
-        mean, modes = file["mean_mm"].astype(np.float64), file["modes_mm"].astype(np.float64)
-    drawn = np.random.default_rng(_SEED).standard_normal((count, len(modes)))
-    return 1e-3 * (mean[None] + np.einsum("nk,kvx->nvx", drawn, modes))
 
 
 def errors(registration: Registration, scan: RawScan, head: HeadModel, seconds: float) -> Errors:

@@ -11,7 +11,7 @@ from ._console import show_table
 from ._options import Common
 
 _ASSETS = Path(__file__).parents[1] / "assets"
-_LANDMARK_MODELS = ("face_detection_short_range.tflite", "face_landmark.tflite")
+_LANDMARK_MODELS = ("face_detection_short_range.tflite", "face_landmarks.tflite", "face_blendshapes.tflite")
 _OPTIONAL = {
     "torch": "speed benchmark (pip install 'diverse3d[benchmark]')",
     "pytest": "tests (pip install 'diverse3d[dev]')",

@@ -49,6 +49,9 @@ class Train(Common):
     """Store the weights in half precision."""
     resume: bool = False
     """Go on from the newest checkpoint in the output folder."""
+    start: OptionalFile = None
+    """Trained weights to start from, of a mesh model for a head with the same triangles, whose sizes and pooling levels
+    are kept; random ones if not given."""
 
     @property
     def left(self) -> str:
@@ -63,7 +66,7 @@ class Train(Common):
 
         from ..diversify import ComponentConfig
         from ..head import load_head
-        from ..learn import folder_data, head_data, population_data, train_components, train_head
+        from ..learn import folder_data, head_data, population_data, start_from, train_components, train_head
 
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; name a folder.")
@@ -71,6 +74,8 @@ class Train(Common):
             raise InputError(f"{self.out} holds trained weights already; name another folder.")
         if self.views < 8:
             raise InputError(f"--views {self.views} is too few; an eighth is held back, so give 8 or more.")
+        if self.start is not None and self.model == "components":
+            raise InputError("--start is for mesh models; the component model starts anew, since components change.")
         head = load_head(self.head)
         validation = 4 * self.batch
         try:
@@ -97,7 +102,9 @@ class Train(Common):
                 if self.model == "components":
                     digest = train_components(head, data, ComponentConfig(), config, **options)
                 else:
-                    digest = train_head(head, data, meshvae.PRESETS[preset], config, **options).sha256
+                    start = None if self.start is None else start_from(self.start, head, self.model)
+                    network = meshvae.PRESETS[preset]
+                    digest = train_head(head, data, network, config, start=start, **options).sha256
         except OSError as error:
             raise InputError(f"{self.out} can't be written ({error.strerror or error}).") from error
         if not self.quiet:

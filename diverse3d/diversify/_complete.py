@@ -15,7 +15,18 @@ from meshvae import free_memory_bytes
 
 from .._errors import InputError
 from .._methods import ChoiceName, DiversifyConfig, SamplerName, get_method
-from ..fit import SCAN_NOISE, Fit, NoiseModel, SeenPixels, check_noise, load_noise, scan_noise, seen_pixels
+from ..fit import (
+    PICTURE_NOISE,
+    SCAN_NOISE,
+    Fit,
+    NoiseModel,
+    PhotoFit,
+    SeenPixels,
+    check_noise,
+    load_noise,
+    scan_noise,
+    seen_pixels,
+)
 from ..fit._pixels import PixelHead
 from ..fit._possible import possible
 from ..head import HeadModel
@@ -31,8 +42,11 @@ from ._completions import (
     sample_results,
 )
 from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned
-from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, posterior
+from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, picture_posterior, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
+
+HELD_NOISE = "realistic"
+"""The noise by which a photo's heads are held to its fit where a correction needs vertices."""
 
 
 class Given:
@@ -72,12 +86,15 @@ class Given:
             return self.noise
         if self.posterior.noise == SCAN_NOISE and (own := _own_noise(self.seen, self.fit)) is not None:
             return own
-        return load_noise(self.head, self.posterior.noise)
+        name = self.posterior.noise
+        return load_noise(self.head, HELD_NOISE if name == PICTURE_NOISE and isinstance(self.fit, PhotoFit) else name)
 
     @cached_property
     def kriging(self) -> Kriging:
-        """The correction of any heads towards the visible part."""
-        return kriging(self.head, self.fit, self.posterior, self.noise_model)
+        """The correction of any heads towards the visible part; of a photo's, always towards its fit."""
+        noise = self.noise_model
+        held = self.posterior if self.posterior.noise == noise.name else posterior(self.head, self.fit, noise)
+        return kriging(self.head, self.fit, held, noise)
 
     @cached_property
     def hold(self) -> Hold | None:
@@ -167,7 +184,9 @@ def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
         check_visible(np.asarray(fit.visible), given.name)
     samples = sample(given, n, key=key)
     tolerance_m = 1e-3 * given.config.visible_tolerance_mm
-    vertices, results = _judged(samples.vertices_m, fit, tolerance_m)
+    # Where the picture is what counts, the fit is one of many heads, and leaving it is no fault.
+    free = method.closed_form and isinstance(fit, PhotoFit) and given.posterior.noise == PICTURE_NOISE
+    vertices, results = _judged(samples.vertices_m, fit, np.inf if free else tolerance_m)
     if (np.asarray(results) == SAMPLE_OFF_VISIBLE).any():
         vertices, results = _repaired(given.kriging, fit, vertices, results, tolerance_m)
     vertices, results = _guarded(given, vertices, results)
@@ -246,15 +265,18 @@ def _in_world(
 def choose_posterior(seen: Observation, head: HeadModel, fit: Fit, noise: str | NoiseModel | None = None) -> Posterior:
     """The closed-form posterior under the noise asked for, or under the one that fits the input.
 
-    That is `realistic` for a photo's fit; for a registered scan its own; for another mesh `exact` or `realistic`,
-    whichever explains its visible vertices better (by log evidence).
+    That is the picture's own for a photo (`photo`; where another is asked for, the fit's vertices are held to); for a
+    registered scan its own; for another mesh `exact` or `realistic`, whichever explains its visible vertices better (by
+    log evidence).
     """
     if isinstance(noise, NoiseModel):
         return posterior(head, fit, noise)
+    if isinstance(fit, PhotoFit) and noise in (None, PICTURE_NOISE):
+        return picture_posterior(head, fit)
     if noise is None and (own := _own_noise(seen, fit)) is not None:
         return posterior(head, fit, own)
-    if noise is not None or isinstance(seen, PhotoObservation):
-        return posterior(head, fit, load_noise(head, noise or "realistic"))
+    if noise is not None:
+        return posterior(head, fit, load_noise(head, noise))
     candidates = [posterior(head, fit, load_noise(head, name)) for name in ("exact", "realistic")]
     return max(candidates, key=lambda one: float(one.log_evidence))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..fit import Fit, NoiseModel, Unknowns, canonical
+from ..fit import PICTURE_NOISE, Fit, NoiseModel, PhotoFit, Unknowns, canonical
 from ..fit import rigid as rigid_motion
 from ..fit._order import FLAT_M
 from ..head import HeadModel
@@ -167,6 +167,35 @@ def expand(head: HeadModel, fit: Fit, noise: NoiseModel) -> Expansion:
     )
 
 
+def _picture(head: HeadModel, fit: PhotoFit) -> Expansion:
+    """What the picture itself says, in place of the fit's vertices."""
+    evidence = fit.evidence
+    others = jnp.zeros(N_RIGID, head.dtype)
+    turned, shifted = jnp.full(3, RIGID_ROOT, head.dtype), jnp.full(3, _PINNED_ROOT, head.dtype)
+    shape = jnp.ones(head.n_components + head.n_joints * 3, head.dtype)
+    return Expansion(
+        point=jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others]),
+        observed_m=jnp.zeros_like(evidence.left),
+        target_m=evidence.left,
+        jacobian_m=evidence.jacobian,
+        weight=Trust(jnp.ones_like(evidence.left), None, None),
+        root=jnp.concatenate([shape, turned, shifted]),
+    )
+
+
+@eqx.filter_jit
+def picture_posterior(head: HeadModel, fit: PhotoFit) -> Posterior:
+    """p(head | what the photo shows) around the fit: its landmarks with errors as the detector makes them.
+
+    Where vertices that are seen are held to the fit (`posterior`), the fit's own errors in depth, turn and shape are
+    not in the spread; here they are. Widened where the face is unlikely, as there. The camera's scale and shift are
+    free, and the head's position, which no picture tells, is the fit's.
+    """
+    expansion = _picture(head, fit)
+    log_unit = jnp.asarray(0.5 * np.log(2.0 * np.pi), head.dtype) * fit.evidence.count
+    return _widened(head, expansion, fit.evidence.count, log_unit, PICTURE_NOISE)
+
+
 @eqx.filter_jit
 def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     """p(head | visible vertices) around the fit.
@@ -181,21 +210,28 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
     met by more spread, not by an extreme head. `log_evidence` is that of head and noise as they are.
     """
     expansion = expand(head, fit, noise)
-    first = _solve(expansion, expansion.weight, expansion.root)
     seen = jnp.sum(fit.visible.astype(head.dtype))
     log_sigma = 3.0 * jnp.log(noise.sigma_m)
     if noise.facing is not None:
         log_sigma = jnp.log(noise.sigma_m) + 2.0 * jnp.log(noise.facing.across_m)
     log_noise = jnp.sum(jnp.where(fit.visible, log_sigma, jnp.zeros_like(log_sigma)))
+    return _widened(head, expansion, 3.0 * seen, log_noise + 1.5 * seen * jnp.log(2 * jnp.pi), noise.name)
+
+
+def _widened(
+    head: HeadModel, expansion: Expansion, data: Float[Array, ""], log_unit: Float[Array, ""], noise: str
+) -> Posterior:
+    """The posterior of `data` numbers, head and noise widened where they make these unlikely; `log_unit` is minus the
+    log density of no error at all."""
+    first = _solve(expansion, expansion.weight, expansion.root)
     log_evidence = (
         -0.5 * first.left**2
         - jnp.sum(jnp.log(jnp.abs(jnp.diagonal(first.factor))))
         + jnp.sum(jnp.log(expansion.root))
-        - log_noise
-        - 1.5 * seen * jnp.log(2 * jnp.pi)
+        - log_unit
     )
     identity = identity_index(head)
-    prior, errors = _widening(first, expansion.root, identity, 3.0 * seen)
+    prior, errors = _widening(first, expansion.root, identity, data)
     root = expansion.root.at[identity].divide(prior)
     needed = (prior > 1.0) | (errors > 1.0)
     final = jax.lax.cond(needed, lambda: _solve(expansion, expansion.weight / errors, root), lambda: first)
@@ -206,7 +242,7 @@ def posterior(head: HeadModel, fit: Fit, noise: NoiseModel) -> Posterior:
         log_evidence=log_evidence,
         prior_widening=prior,
         noise_widening=errors,
-        noise=noise.name,
+        noise=noise,
     )
 
 

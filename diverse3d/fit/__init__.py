@@ -8,7 +8,13 @@ from ._crop import crop_face as crop_face
 from ._crop import cut as cut
 from ._fit import fit as fit
 from ._fit import prepare as prepare
+from ._landmarks import LEARNT_LANDMARKS as LEARNT_LANDMARKS
+from ._landmarks import LandmarkNoise as LandmarkNoise
+from ._landmarks import landmark_noise_arrays as landmark_noise_arrays
+from ._landmarks import nearness as nearness
+from ._landmarks import turned_away as turned_away
 from ._noise import LEARNT_NOISE as LEARNT_NOISE
+from ._noise import PICTURE_NOISE as PICTURE_NOISE
 from ._noise import SCAN_NOISE as SCAN_NOISE
 from ._noise import Facing as Facing
 from ._noise import NoiseModel as NoiseModel
@@ -18,6 +24,7 @@ from ._noise import learn_noise as learn_noise
 from ._noise import load_noise as load_noise
 from ._noise import noise_arrays as noise_arrays
 from ._noise import scan_noise as scan_noise
+from ._photo import fitted_points as fitted_points
 from ._photo import start_photo as start_photo
 from ._photometric import PhotoProblem as PhotoProblem
 from ._photometric import render_face as render_face
@@ -37,3 +44,4 @@ from ._types import FitProblem as FitProblem
 from ._types import FitReport as FitReport
 from ._types import MeshFit as MeshFit
 from ._types import PhotoFit as PhotoFit
+from ._types import PictureEvidence as PictureEvidence

@@ -5,6 +5,7 @@ from typing import Literal
 import equinox as eqx
 
 from ._costs import Weights
+from ._landmarks import LandmarkNoiseName
 
 Solver = Literal["lm", "sgd"]
 
@@ -22,6 +23,9 @@ class FitConfig(eqx.Module):
     """Relative change of unknowns and loss under which the solver stops."""
     vertex_sigma_mm: float = eqx.field(static=True, default=0.3)
     """Noise assumed on a partial mesh's visible vertices, in millimetres a coordinate."""
+    landmark_noise: LandmarkNoiseName = eqx.field(static=True, default="learnt")
+    """What a photo's landmarks are trusted by: `learnt`, errors as the detector makes them, shared by many points; or
+    `independent`, each point for itself by `Weights.landmarks`, as published."""
     weights: Weights = Weights()
     """Weights of the loss terms."""
 

@@ -12,6 +12,7 @@ from .._arrays import on_device
 from ..head import HeadModel, SurfacePoints
 from ..observe import EYE_CLOSURE_PAIRS, MOUTH_CLOSURE_PAIRS
 from ..surface import WeakPerspective, uniform_laplacian
+from ._landmarks import Whitening
 from ._state import INTEROCULAR_M, Unknowns, camera_at, canonical, rotation_of
 
 
@@ -19,7 +20,8 @@ class Weights(eqx.Module):
     """Weights of Algorithm 1 (facts of the release)."""
 
     landmarks: float = eqx.field(static=True, default=5.0)
-    """λ1, on squared landmark distances summed over 68 landmarks' worth of points."""
+    """λ1, on squared landmark distances summed over 68 landmarks' worth of points; used where every point counts for
+    itself (`FitConfig.landmark_noise`)."""
     photometric: float = eqx.field(static=True, default=16.0)
     """λ2, on the mean squared difference of colours, robustly, on a tone scale from 0 to 1; 0 leaves pixels out."""
     prior: float = eqx.field(static=True, default=1e-3)
@@ -35,8 +37,8 @@ class PhotoTarget(eqx.Module):
 
     dense_px: Float[Array, "L 2"]
     """Detected points that the head carries."""
-    dense_weight: Float[Array, " L"]
-    """Their weights; zero where hidden."""
+    whitening: Whitening
+    """What makes their errors independent, and those of hidden ones nothing."""
     landmarks68_px: Float[Array, "68 2"]
     """The 68 iBUG landmarks of the picture."""
     landmarks68_weight: Float[Array, " 68"]
@@ -80,10 +82,8 @@ def project_landmarks(
 
 
 def landmark_cost(projected_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "L 2"]:
-    """λ1 · Σ w‖p - p̂‖²; the points together weigh as much as 68 landmarks do."""
-    each = 68.0 / projected_px.shape[0]
-    root = jnp.sqrt(weights.landmarks * each * target.dense_weight)
-    return root[:, None] * (projected_px - target.dense_px) / target.interocular_px
+    """λ3 times minus twice the log density of the points' errors; λ1 · Σ w‖p - p̂‖² where each counts for itself."""
+    return float(np.sqrt(weights.prior)) * target.whitening((projected_px - target.dense_px) / target.interocular_px)
 
 
 def closure_cost(projected68_px: Array, target: PhotoTarget, weights: Weights) -> Float[Array, "p 2"]:

@@ -24,6 +24,9 @@ _FLOOR_M = 3e-5
 SCAN_NOISE = "scan"
 """Name of the noise that a registered scan brings with it."""
 
+PICTURE_NOISE = "photo"
+"""Name of the noise of a photo's landmarks, by which the picture itself is what completions are held to."""
+
 
 class Facing(eqx.Module):
     """Independent noise that differs along the surface and along its normal."""

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -25,12 +26,13 @@ from ._costs import (
     smoothness_cost,
 )
 from ._crop import Crop, crop_face
+from ._landmarks import doubts, equal_trust, load_landmark_noise, whitening
 from ._photometric import PhotoProblem, appearance_of, start_appearance
 from ._pixels import PixelUnknowns, on_host
 from ._refine import colours_first, fit_pixels
 from ._solve import coefficient_rates, solve_in_turn
-from ._state import Unknowns, at_rest, camera_at, canonical, mean_head, residual_rms, rotation_of, subset
-from ._types import FitProblem, FitReport, PhotoFit
+from ._state import Unknowns, at_rest, camera_at, canonical, mean_head, residual_rms, rigid, rotation_of, subset
+from ._types import FitProblem, FitReport, PhotoFit, PictureEvidence
 
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
 """Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
@@ -71,21 +73,31 @@ def landmark_head(head: HeadModel) -> LandmarkHead | None:
     )
 
 
-def photo_target(photo: Photo, points: LandmarkHead) -> PhotoTarget:
-    """Landmarks in pixels with weights, and the closed-form pose of the mean head."""
+def photo_target(photo: Photo, points: LandmarkHead, config: FitConfig) -> PhotoTarget:
+    """Landmarks in pixels and how wrong they are, and the closed-form pose of the mean head."""
     dense_index, sparse_index = np.asarray(points.dense_index), np.array(IBUG68_FROM_MEDIAPIPE)
     dense_px, sparse_px = photo.landmarks_px[dense_index], photo.landmarks_px[sparse_index]
-    weight = photo.landmark_visible[dense_index].astype(np.float64)
+    seen = photo.landmark_visible[dense_index]
+    weight = seen.astype(np.float64)
     interocular = float(np.linalg.norm(sparse_px[LEFT_EYE_OUTER] - sparse_px[RIGHT_EYE_OUTER]))
     if interocular < 1.0:
         raise InputError("The face's eye corners lie less than a pixel apart; use a larger picture of the face.")
     # With nothing visible the detector's guess still places the head; it shapes nothing, since its weights stay zero.
     pose_weight = weight if weight.sum() >= 6 else np.ones_like(weight)
-    turn, scale, centre = pose_from_landmarks(_mean_points(points).astype(np.float64), dense_px, pose_weight)
+    corners = _mean_corners(points)
+    turn, scale, centre = pose_from_landmarks(_places(points, corners), dense_px, pose_weight)
     dtype = points.head.dtype
+    if config.landmark_noise == "learnt":
+        noise = load_landmark_noise()
+        doubt = doubts(noise, dense_px, photo.hidden, _facing(corners, turn), interocular)
+        seen = seen & np.isfinite(noise.sigma[dense_index])
+        across = sparse_px[LEFT_EYE_OUTER] - sparse_px[RIGHT_EYE_OUTER]
+        whitened = whitening(noise, dense_index, doubt, seen, -float(np.arctan2(across[1], across[0])), dtype)
+    else:
+        whitened = equal_trust(weight, 68.0 * config.weights.landmarks / config.weights.prior, dtype)
     return PhotoTarget(
         dense_px=on_device(dense_px, dtype),
-        dense_weight=on_device(weight, dtype),
+        whitening=whitened,
         landmarks68_px=on_device(sparse_px, dtype),
         landmarks68_weight=on_device(photo.landmark_visible[sparse_index], dtype),
         interocular_px=on_device(interocular, dtype),
@@ -94,10 +106,21 @@ def photo_target(photo: Photo, points: LandmarkHead) -> PhotoTarget:
     )
 
 
-def _mean_points(points: LandmarkHead) -> Float[np.ndarray, "L 3"]:
-    """The mean head's points in metres."""
-    corners, barycentric = np.asarray(points.dense.corners), np.asarray(points.dense.barycentric)
-    return (np.asarray(mean_head(points.head))[corners] * barycentric[:, :, None]).sum(axis=1)
+def _mean_corners(points: LandmarkHead) -> Float[np.ndarray, "L 3 3"]:
+    """The corners of the mean head's triangles that carry the points, in metres."""
+    return np.asarray(mean_head(points.head), np.float64)[np.asarray(points.dense.corners)]
+
+
+def _places(points: LandmarkHead, corners_m: Float[np.ndarray, "L 3 3"]) -> Float[np.ndarray, "L 3"]:
+    """The points on their triangles."""
+    return np.einsum("lc,lcx->lx", np.asarray(points.dense.barycentric, np.float64), corners_m)
+
+
+def _facing(corners_m: Float[np.ndarray, "L 3 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " L"]:
+    """Cosine between each triangle's normal and the direction to the camera."""
+    a, b, c = corners_m.transpose(1, 0, 2)
+    normal = np.cross(b - a, c - a)
+    return (normal @ turn[2]) / np.linalg.norm(normal, axis=1).clip(1e-15)
 
 
 def vertices_outside_mask(
@@ -145,7 +168,7 @@ def start_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Started
     if problem.landmarks is None or problem.pixels is None:
         name = problem.head.name
         raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
-    target = photo_target(photo, problem.landmarks)
+    target = photo_target(photo, problem.landmarks, config)
     solution, steps = _solve_photo(problem, problem.landmarks, target, config)
     rates = coefficient_rates(problem.head)
     photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
@@ -174,12 +197,35 @@ def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unkno
 
 
 @eqx.filter_jit
+def _evidence(points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns, placed: _Placed) -> PictureEvidence:
+    """The landmarks' errors and how they change, less what a shift and a scale of the picture explain."""
+    count, joints = unknowns.z.size, unknowns.joints.size
+    still = jnp.zeros(6, unknowns.z.dtype)
+    flat = jnp.concatenate([unknowns.z, unknowns.joints.reshape(-1), still, unknowns.camera])
+
+    def errors(flat: Float[Array, " n"]) -> Float[Array, " E"]:
+        z, turns, rotation, shift, camera = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
+        at = Unknowns(z, turns.reshape(unknowns.joints.shape), rotation, shift, camera)
+        posed = points.dense(rigid(at, canonical(points.head, at))) @ placed.turn.T
+        seen = camera_at(at, target.camera_start, target.interocular_px).project(posed)
+        return target.whitening((target.dense_px - seen) / target.interocular_px).reshape(-1)
+
+    left, jacobian = errors(flat), -jax.jacfwd(errors)(flat)
+    free = jnp.linalg.qr(jacobian[:, -3:])[0]
+    rows = jnp.concatenate([left[:, None], jacobian[:, :-3]], axis=1)
+    rows = rows - free @ (free.T @ rows)
+    seen = 2.0 * jnp.sum((target.whitening.root > 0).astype(rows.dtype))
+    return PictureEvidence(rows[:, 0], rows[:, 1:], jnp.maximum(seen - 3.0, 1.0))
+
+
+@eqx.filter_jit
 def _photo_fit(
     head: HeadModel,
     target: PhotoTarget,
     unknowns: Unknowns | PixelUnknowns,
     placed: _Placed,
     visible: Bool[Array, " V"],
+    evidence: PictureEvidence,
     solution: Solution[Unknowns],
     steps: Int[Array, ""],
 ) -> PhotoFit:
@@ -196,6 +242,7 @@ def _photo_fit(
         shift_m=jnp.zeros(3, head.dtype),
         camera=placed.camera,
         landmarks68_px=placed.landmarks68_px,
+        evidence=evidence,
         report=FitReport(
             landmark_rms_px=rms_px,
             landmark_rms_interocular=rms_px / target.interocular_px,
@@ -216,7 +263,7 @@ def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
         raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
     unknowns: Unknowns | PixelUnknowns
     if problem.pixels is None or config.weights.photometric == 0.0:
-        target = photo_target(photo, problem.landmarks)
+        target = photo_target(photo, problem.landmarks, config)
         solution, steps = _solve_photo(problem, problem.landmarks, target, config)
         unknowns = shape = solution.value
     else:
@@ -227,4 +274,5 @@ def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
     placed = _place(problem, problem.landmarks, target, shape)
     points_px = on_host(placed.camera, placed.posed_m)
     visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, photo.hidden)
-    return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), solution, steps)
+    evidence = _evidence(problem.landmarks, target, shape, placed)
+    return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), evidence, solution, steps)

@@ -76,6 +76,20 @@ class Fit(eqx.Module):
         return _parameters(self, head, on_device(rotation, head.dtype))
 
 
+class PictureEvidence(eqx.Module):
+    """What a photo's landmarks say of a head near its fit, linearised there, with the camera free.
+
+    Of independent errors of unit variance, `left` is what the fit leaves and `jacobian` how they change.
+    """
+
+    left: Float[Array, " E"]
+    """Whitened detected less fitted positions."""
+    jacobian: Float[Array, "E U"]
+    """A unit of coefficients, joints, rotation and translation, in the order of the closed form's vector."""
+    count: Float[Array, ""]
+    """How many of the errors count: two a visible landmark, less those that the camera takes up."""
+
+
 class PhotoFit(Fit):
     """The fit of a photo."""
 
@@ -83,6 +97,8 @@ class PhotoFit(Fit):
     """From world to the photo's pixels."""
     landmarks68_px: Float[Array, "68 2"]
     """The fitted 68 landmarks in pixels."""
+    evidence: PictureEvidence
+    """What the picture says of the head, for the closed form."""
     appearance: Appearance | None = None
     """Skin and light; None for a head without albedo."""
 

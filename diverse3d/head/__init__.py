@@ -15,3 +15,6 @@ from ._points68 import triangles_sha256 as triangles_sha256
 from ._prior import sample_head as sample_head
 from ._residual import Residual as Residual
 from ._residual import anchor_weights as anchor_weights
+from ._residual import carried as carried
+from ._residual import face_weight as face_weight
+from ._residual import residual_fields as residual_fields

@@ -15,7 +15,7 @@ from .._errors import InputError
 from ..files import Limits, Tensors, read_safetensors
 from ._albedo import Albedo
 from ._model import HeadModel, LocalModel, SurfacePoints
-from ._residual import LARGEST_COUNT, Fields, carried, read_residual, residual_fields
+from ._residual import LARGEST_COUNT, Fields, carried, face_weight, read_residual, residual_fields
 
 EMBEDDED_HEAD = Path(__file__).parents[1] / "assets" / "head.safetensors"
 EMBEDDED_ALBEDO = EMBEDDED_HEAD.with_name("albedo.safetensors")
@@ -203,7 +203,12 @@ def _residual_rows(arrays: Mapping[str, np.ndarray], template: np.ndarray, regio
             raise InputError(f"array 'residual_axis' has shape {axis.shape}; ({number},) is needed.")
         return Fields(field, axis, scale).components_m()
     eyeballs = [np.asarray(regions[name]) for name in ("left_eyeball", "right_eyeball") if name in regions]
-    return residual_fields(carried(template, eyeballs), hyper).components_m()
+    if "residual_place" in arrays:
+        place = _shaped(arrays, "residual_place", (count, 3), None).astype(np.float64)
+    else:
+        place = carried(template, eyeballs)
+    face = np.asarray(regions["face"]) if "face" in regions else None
+    return residual_fields(place, hyper, weight=face_weight(template, face)).components_m()
 
 
 def _albedo(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> Albedo | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
 
 from .._errors import InputError
 
@@ -21,8 +22,11 @@ KEPT = 0.995
 LARGEST_COUNT = 480
 """Components at most."""
 _PIVOTS = 600
-_CARRIED_M = 0.010
-"""Within this distance skin goes more and more with the eyeball that it touches."""
+_CARRIED_M = 0.005
+"""Within this distance skin goes more and more with the eyeball that it touches. More of it would make the face about
+the eyes so stiff that what it shows there is read as another chin (cross-validation, docs/people.md)."""
+_LEAST_WEIGHT, _WEIGHT_WIDTH_M = 0.1, 0.020
+"""How much variance far from the face counts for the choice of components, and how fast it falls to that."""
 _LARGEST_ARRAY = 256
 _FAR = (1e-6, 0.120)
 """Weight and width (metres) of the second Gaussian of an anchor, which decides far from all of them."""
@@ -142,10 +146,19 @@ def carried(vertices_m: Float[np.ndarray, "V 3"], eyeballs: list[Int[np.ndarray,
     return places
 
 
+def face_weight(vertices_m: Float[np.ndarray, "V 3"], face: Int[np.ndarray, " n"] | None) -> Float[np.ndarray, " V"]:
+    """How much each vertex counts where components are chosen: 1 on the face, less beside it; all alike without one."""
+    if face is None or not len(face):
+        return np.ones(len(vertices_m))
+    away = cKDTree(vertices_m[face]).query(vertices_m)[0]
+    return _LEAST_WEIGHT + (1.0 - _LEAST_WEIGHT) * np.exp(-((away / _WEIGHT_WIDTH_M) ** 2))
+
+
 def residual_fields(
     places_m: Float[np.ndarray, "V 3"],
     residual: Residual,
     *,
+    weight: Float[np.ndarray, " V"] | None = None,
     kept: float = KEPT,
     largest: int = LARGEST_COUNT,
 ) -> Fields:
@@ -153,10 +166,11 @@ def residual_fields(
 
     Every coordinate's symmetric and antisymmetric fields are a process of their own, factored by pivoted Cholesky
     (Harbrecht, Peters, Schneider 2012) and rotated to principal axes; of all of them the first are taken that keep
-    `kept` of the variance.
+    `kept` of the variance, in which vertices count by their `weight` (all alike where None).
     """
     rows, axes, values, total = [], [], [], 0.0
-    strength = amplitude(places_m, residual)
+    root = np.ones(len(places_m)) if weight is None else np.sqrt(weight)
+    strength = amplitude(places_m, residual) * root
     for axis in range(3):
         for mirrored in (1.0, -1.0):
             symmetric = (mirrored > 0) == (axis > 0)
@@ -165,7 +179,7 @@ def residual_fields(
             total += trace
             if len(factor):
                 value, turn = np.linalg.eigh(factor @ factor.T)
-                rows.append(turn.T @ factor)
+                rows.append((turn.T @ factor) / root)
                 values.append(value)
                 axes.append(np.full(len(value), axis))
     if not rows:

@@ -14,6 +14,7 @@ from ._job import Data as Data
 from ._job import folder_data as folder_data
 from ._job import head_data as head_data
 from ._job import population_data as population_data
+from ._job import start_from as start_from
 from ._job import train_components as train_components
 from ._job import train_head as train_head
 from ._residual import HeadCorrector as HeadCorrector

@@ -112,7 +112,8 @@ def component_views(
     error, metric = np.empty((count, min(len(errors_m), kept), kept), kind), np.empty_like(factor)
     for number, mask in enumerate(hidden):
         rows, weight, seen = weighted_rows(linear, noise, mask)
-        normal = (rows @ rows.T).astype(np.float64) + np.diag(np.asarray(linear.root, np.float64) ** 2)
+        rows = rows.astype(np.float64)  # where noise is small, squares leave single precision nothing of the prior
+        normal = rows @ rows.T + np.diag(np.asarray(linear.root, np.float64) ** 2)
         inverse = scipy.linalg.cho_solve(scipy.linalg.cho_factor(normal), np.eye(len(normal)))
         factor[number] = scipy.linalg.cholesky(inverse[:kept, :kept], lower=True)
         mean[number] = inverse[:kept] @ (rows @ (rows_m[:, seen] * weight).T)

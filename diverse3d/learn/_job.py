@@ -198,6 +198,15 @@ def _solving(setting: Setting, report: Callable[[str], None]) -> Callable[[int, 
     return solved
 
 
+def start_from(path: Path, head: HeadModel, kind: str) -> Trained:
+    """Weights to go on training from; raises `InputError` unless they are of the kind, for the head's triangles."""
+    fingerprint = meshvae.topology_fingerprint(np.asarray(head.faces), head.n_vertices)
+    start = meshvae.load_model(path, fingerprint=fingerprint)
+    if start.model.config.kind != kind:
+        raise InputError(f"{path} holds a {start.model.config.kind} model, not a {kind} one; name another file.")
+    return start
+
+
 def train_head(
     head: HeadModel,
     data: Data,
@@ -205,6 +214,7 @@ def train_head(
     config: TrainConfig,
     *,
     out: Path,
+    start: Trained | None = None,
     settings: tuple[Setting, ...] = SETTINGS,
     views: int = 256,
     resume: bool = False,
@@ -212,11 +222,18 @@ def train_head(
     report: Callable[[str], None] = lambda text: None,
     progress: Callable[[meshvae.Progress], None] = lambda progress: None,
 ) -> Trained:
-    """Train a model for a head and write `out/weights.safetensors`, `curves.csv` and `curves.png`."""
+    """Train a model for a head and write `out/weights.safetensors`, `curves.csv` and `curves.png`.
+
+    `start` are weights to begin with, whose sizes and pooling levels then count, in place of random ones of `model`.
+    """
     template = np.asarray(head.template_m, np.float64)
     scale_m = float(np.sqrt(((data.reference_m - template) ** 2).sum(2).mean()))
     report("pooling levels")
-    hierarchy = meshvae.build_hierarchy(template, np.asarray(head.faces), method=model.hierarchy, strides=model.strides)
+    if start is not None:
+        model, hierarchy = start.model.config, start.hierarchy
+    else:
+        faces = np.asarray(head.faces)
+        hierarchy = meshvae.build_hierarchy(template, faces, method=model.hierarchy, strides=model.strides)
     meshvae.check_memory(model, hierarchy, batch=config.batch, samples=config.energy_samples)
     source: Source
     if model.kind == "masked":
@@ -226,7 +243,7 @@ def train_head(
             head, data, settings=settings, scale_m=scale_m, views=views, batch=config.batch, report=report
         )
         source = Mixture(each)
-    network = meshvae.make_model(model, hierarchy, key=jax.random.key(config.seed))
+    network = start.model if start else meshvae.make_model(model, hierarchy, key=jax.random.key(config.seed))
     surface = meshvae.make_surface(template / scale_m, np.asarray(head.faces), dtype=head.dtype)
     report(f"training {meshvae.count_parameters(network):,} parameters; the first step compiles")
     result = meshvae.train(network, source, config, surface=surface, out=out, resume=resume, report=progress)
@@ -234,6 +251,7 @@ def train_head(
     card = _card(head, data, config, result) | {
         "settings": list(settings) if model.kind == "residual" else [],
         "parameters": meshvae.count_parameters(network),
+        "started_from": None if start is None else start.sha256,
         "validation": result.figures,
         "unit": "validation distances are in units of the scale (masked) or of the residual scale",
     }

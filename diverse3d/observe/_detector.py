@@ -1,9 +1,9 @@
-"""Faces, their 468 points and people in a photo: mediapipe's official models, run by LiteRT.
+"""Faces, their 468 points, expressions and people in a photo: mediapipe's official models, run by LiteRT.
 
 Only the networks are mediapipe's. Anchors, box decoding, suppression and crops are written here from their
-public definition (a 128 px single-shot detector with strides 8, 16, 16, 16; a 192 px landmark network on an
-eye-aligned crop; a 256 px network that tells a person from the background), so that neither mediapipe nor OpenCV is
-needed at run time.
+public definition (a 128 px single-shot detector with strides 8, 16, 16, 16; a 256 px landmark network on an
+eye-aligned crop; a network from points to 52 expressions; a 256 px network that tells a person from the background),
+so that neither mediapipe nor OpenCV is needed at run time.
 
 Images are uint8 [H,W,3] sRGB. Pixel positions run from 0 to W and 0 to H, with pixel centres at +0.5.
 """
@@ -19,17 +19,23 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from .._errors import InputError
+from ._blendshapes import BLENDSHAPE_POINTS
 
 SMALLEST_FACE_PX = 40.0
 _DETECTOR_SIDE = 128
-_LANDMARKER_SIDE = 192
+_LANDMARKER_SIDE = 256
 PERSON_SIDE = 256
 """Side of the square on which people are told from the background."""
 _DETECTION_SCORE = 0.5
 _SURE_SCORE = 0.75
-# Log odds. Bare faces reach 30, masked ones 5.5 at the least; cloth, shadows and noise 3 at the most.
-_ENOUGH_EVIDENCE = 4.0
+# Log odds. Bare faces reach 25, the worst covered of 45 rendered ones 1.6; coins, cells and cloth reach that too,
+# but on them the points jump about where the crop is laid a little otherwise.
+_ENOUGH_EVIDENCE = 1.0
 _DETECTOR_WEIGHT = 5.0
+_LANDMARKER_WEIGHT = 0.5  # it doubts many a covered face
+_PLAIN_EVIDENCE = 15.0  # from which on nothing but faces was seen, and the points' steadiness isn't asked for
+_OTHER_LOOKS = ((12.0, 1.0), (-12.0, 1.0), (0.0, 1.2), (0.0, 0.85))  # the crop turned (degrees) and scaled
+_UNSTEADY = 0.048  # of the face's length; covered faces move by 0.044, what is no face by 0.05 and more
 _SAME_FACE = 0.1  # overlap that a face keeps with itself from the first look to the second
 _OVERLAP = 0.3  # two boxes that overlap more than this (intersection over union) are one face
 _CROP_SCALE = 1.5
@@ -58,6 +64,10 @@ class Landmarks(eqx.Module):
     """Positions in the picture, in pixels."""
     depth: Float64[np.ndarray, "468"]
     """Relative depth, in the same pixels: smaller is nearer to the camera; only differences mean anything."""
+    irises_px: Float64[np.ndarray, "10 2"]
+    """Centre, then four points of the border, of the person's right iris and of the left one, likewise."""
+    blendshapes: Float64[np.ndarray, "52"]
+    """How much of each of `BLENDSHAPES` the face shows, 0 to 1."""
     score: float = eqx.field(static=True)
     """Certainty that the crop shows a face at all, 0 to 1; it says nothing about single points."""
 
@@ -136,7 +146,7 @@ def detect_faces(rgb: Rgb) -> tuple[Detection, ...]:
         candidates = _suppress([found for view in views for found in _detect_in_view(image, view)])
         closer = [_look_closer(image, candidate, views[0].turns) for candidate in candidates]
         faces = _suppress([face for face in closer if face is not None])
-        faces = [face for face in faces if _evidence(rgb, face) >= _ENOUGH_EVIDENCE]
+        faces = [face for face in faces if _is_face(rgb, face)]
         if _clearest(faces) > _clearest(best):
             best = faces
         if _clearest(best) >= _SURE_SCORE:
@@ -257,9 +267,22 @@ def _suppress(detections: list[Detection]) -> list[Detection]:
     return faces
 
 
-def _evidence(rgb: Rgb, face: Detection) -> float:
-    """Log odds that this is a face; a covered mouth hardly lowers the detector's share of them."""
-    return _DETECTOR_WEIGHT * _logit(face.score) + _logit(detect_landmarks(rgb, face).score)
+def _is_face(rgb: Rgb, face: Detection) -> bool:
+    """Whether both networks together are certain enough, and the points stay where they are for other crops."""
+    landmarks = detect_landmarks(rgb, face)
+    # A covered mouth hardly lowers the detector's share of the log odds.
+    evidence = _DETECTOR_WEIGHT * _logit(face.score) + _LANDMARKER_WEIGHT * _logit(landmarks.score)
+    if not _ENOUGH_EVIDENCE <= evidence < _PLAIN_EVIDENCE:
+        return evidence >= _PLAIN_EVIDENCE
+    crop = _crop_around(landmarks.points_px)
+    length = float(np.hypot(*crop.axes_px[0])) / _CROP_SCALE
+    moved = []
+    for degrees, scale in _OTHER_LOOKS:
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        axes = scale * np.array([[cos, sin], [-sin, cos]]) @ crop.axes_px
+        other = _landmarks_in_crop(rgb, _Crop(crop.centre_px, axes)).points_px
+        moved.append(np.linalg.norm(other - landmarks.points_px, axis=1).mean() / length)
+    return float(np.mean(moved)) < _UNSTEADY
 
 
 def _clearest(detections: list[Detection]) -> float:
@@ -310,11 +333,14 @@ def _crop(centre: Float64[np.ndarray, "2"], side: float, rightwards: Float64[np.
 
 def _landmarks_in_crop(rgb: Rgb, crop: _Crop) -> Landmarks:
     pixels = _sample(rgb, crop, _LANDMARKER_SIDE)
-    raw, presence = _model("face_landmark").run(pixels.astype(np.float32))
-    points = raw.reshape(468, 3) / _LANDMARKER_SIDE
+    raw, presence, _ = _model("face_landmarks").run(pixels.astype(np.float32))
+    points = raw.reshape(-1, 3) / _LANDMARKER_SIDE
     side = float(np.hypot(*crop.axes_px[0]))
     points_px = crop.centre_px[None, :] + np.einsum("pa,ax->px", points[:, :2] - 0.5, crop.axes_px)
-    return Landmarks(points_px, points[:, 2] * side, float(_sigmoid(presence.reshape(-1))[0]))
+    (blendshapes,) = _model("face_blendshapes").run(points_px[list(BLENDSHAPE_POINTS)].astype(np.float32))
+    return Landmarks(
+        points_px[:468], points[:468, 2] * side, points_px[468:], blendshapes, float(_sigmoid(presence.reshape(-1))[0])
+    )
 
 
 def _sample(rgb: Rgb, crop: _Crop, size: int) -> Float64[np.ndarray, "size size 3"]:

@@ -10,7 +10,7 @@ import numpy as np
 from ...files import write_safetensors
 from .. import _bases as bases
 from .._file import head_from_arrays
-from .._residual import carried, residual_fields
+from .._residual import carried, face_weight, residual_fields
 from ..population import Population, population_of, split
 from ._calibration import calibrated_mean, identity_rows, read_calibration
 from ._colours import build_colours
@@ -59,8 +59,12 @@ def build_head(
         tensors, figures = _identity(template, rows)
         say(f"identity: {len(tensors['identity_scale'])} components")
         hyper = calibration.residual._replace(anchor_m=calibration.residual.anchor_m + shift)
-        fields = residual_fields(carried(template, [mesh.left_eye, mesh.right_eye]), hyper)
+        # Where the likelihood was taken when the numbers were measured: on the morphs' mean.
+        place = (carried(morphs.mean_m, [mesh.left_eye, mesh.right_eye]) + shift).astype(np.float32)
+        face = build_regions(source, mesh, template.astype(np.float64))["face"]
+        fields = residual_fields(place.astype(np.float64), hyper, weight=face_weight(template, face))
         tensors |= hyper.arrays() | {
+            "residual_place": place,
             "residual_field": fields.field.astype(np.float16),
             "residual_axis": fields.axis,
             "residual_scale": fields.scale_m,
