@@ -7,4 +7,5 @@ STANDARD_REGIONS = ("glasses", "face-mask", "random")
 """Those that figures are measured behind, where none are named."""
 
 NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
-"""Noise settings, with the isotropic noise assumed for a head that none was learnt for, in mm a coordinate."""
+"""Noise settings, with the isotropic noise assumed of vertices where none was learnt for a head, in mm a coordinate; a
+photo's own, `photo`, is that of its landmarks."""

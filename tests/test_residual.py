@@ -126,7 +126,7 @@ def test_an_eyeball_is_read_at_its_centre_and_the_skin_around_it_the_nearer_the_
     ball = rng.normal(size=(30, 3))
     centre, radius = np.array([0.03, 0.02, 0.05]), 0.012
     ball = np.concatenate([ball, -ball]) / np.linalg.norm(np.concatenate([ball, -ball]), axis=1, keepdims=True)
-    reach = np.array([0.0, 3e-5, 6e-4, 0.0015, 0.0024, 0.0029, 0.0031, 0.03])
+    reach = np.array([0.0, 5e-5, 0.001, 0.0025, 0.004, 0.0049, 0.0051, 0.03])
     skin = centre + np.array([0.0, 0.6, 0.8]) * (radius + reach)[:, None]
     vertices = np.concatenate([centre + radius * ball, skin])
     read = carried(vertices, [np.arange(60)])
@@ -187,7 +187,7 @@ def test_the_embedded_heads_residual_has_the_kernels_variance():
     rows = np.asarray(head.components_m)[-head.n_residual :].reshape(head.n_residual, -1, 3)[:, some]
     for axis in range(3):
         expected, got = kernel(places, axis, hyper), rows[:, :, axis].T @ rows[:, :, axis]
-        assert np.trace(got) > 0.98 * np.trace(expected)
+        assert np.trace(got) > 0.96 * np.trace(expected)  # on the face, by which components are chosen, more
         # What is cut is a covariance itself.
         assert np.linalg.eigvalsh(expected - got).min() > -2e-3 * expected.max()
 
@@ -206,7 +206,8 @@ def test_a_head_with_numbers_alone_gets_components():
     places = carried(np.asarray(tiny_arrays()["template"], np.float64), eyes)
     rows = np.asarray(head.components_m[-head.n_residual :])
     expected = whole_kernel(places, HYPER)
-    assert np.square(rows).sum() == pytest.approx(np.trace(expected), rel=1 - KEPT)
+    weight = np.repeat(face_weight(np.asarray(head.template_m), np.asarray(head.regions["face"])), 3)
+    assert (np.square(rows) @ weight).sum() == pytest.approx(np.diag(expected) @ weight, rel=1 - KEPT)
     for part in eyes:
         assert np.ptp(rows.reshape(len(rows), -1, 3)[:, part], axis=1).max() < 1e-9
 

@@ -196,10 +196,12 @@ def reported(key: str, pairs: list[list[Row]]) -> tuple[list[Metric], list[str]]
 
 def auc(pairs: list[list[Row]]) -> float:
     """Chance that two photos of one person are more alike than two of different people, by the cosine of the fits'
-    identity coefficients."""
+    identity coefficients about their mean: what all share tells nobody apart."""
     if len(pairs) < 2:
         return float("nan")
     first, second = (np.stack([pair[i].identity for pair in pairs]) for i in range(2))
+    middle = np.concatenate([first, second]).mean(0)
+    first, second = first - middle, second - middle
     first, second = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (first, second))
     alike = first @ second.T
     same, other = np.diag(alike), alike[~np.eye(len(alike), dtype=bool)]

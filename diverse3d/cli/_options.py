@@ -43,7 +43,10 @@ _OCCLUDE = (
     "What hides a photo's face: auto finds it in the photo itself (so it is without --mask), none says that nothing "
     f"does; or a region to paint over: {_listed(REGIONS)}."
 )
-_NOISE = f"How far the visible part is trusted: {_listed(NOISE_SIGMA_MM)}; chosen by the input if not given."
+_NOISE = (
+    f"How far the visible part is trusted: {_listed(NOISE_SIGMA_MM)}; chosen by the input if not given. Of a photo, "
+    "photo (so it is if not given) goes by its landmarks and how wrong a detector's are; the others hold to the fit."
+)
 
 _METHOD = (
     f"How they are made: {_listed(METHODS)}; {DEFAULT_METHOD} if not given ({WITHOUT_WEIGHTS} for a head without "

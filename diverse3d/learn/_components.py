@@ -114,11 +114,15 @@ def component_views(
         rows, weight, seen = weighted_rows(linear, noise, mask)
         rows = rows.astype(np.float64)  # where noise is small, squares leave single precision nothing of the prior
         normal = rows @ rows.T + np.diag(np.asarray(linear.root, np.float64) ** 2)
-        inverse = scipy.linalg.cho_solve(scipy.linalg.cho_factor(normal), np.eye(len(normal)))
-        factor[number] = scipy.linalg.cholesky(inverse[:kept, :kept], lower=True)
-        mean[number] = inverse[:kept] @ (rows @ (rows_m[:, seen] * weight).T)
+        # Factored from the last unknown to the first, A = WWᵀ with W upper triangular: L = W⁻ᵀ is lower triangular, and
+        # so is the factor of a leading block of A⁻¹ = LLᵀ; the inverse itself has lost too many digits to be factored.
+        upper = scipy.linalg.cholesky(normal[::-1, ::-1], lower=True)[::-1, ::-1]
+        lower = scipy.linalg.solve_triangular(upper, np.eye(len(normal)), trans="T")[:, :kept]
+        factor[number] = lower[:kept]
+        pulled = lower.T @ rows
+        mean[number] = lower[:kept] @ (pulled @ (rows_m[:, seen] * weight).T)
         if len(errors_m):
-            pull = inverse[:kept] @ (rows @ (errors_m[:, seen] * weight).T)
+            pull = lower[:kept] @ (pulled @ (errors_m[:, seen] * weight).T)
             error[number] = np.linalg.qr(pull.T / np.sqrt(len(errors_m)), mode="r")
         metric[number] = _metric(shape_mm[:, np.repeat(mask, 3)])
         report(number + 1, count)
@@ -133,7 +137,8 @@ def component_views(
 
 
 def _metric(rows_mm: Float[np.ndarray, "R h"]) -> Float[np.ndarray, "R R"]:
-    gram = (rows_mm @ rows_mm.T).astype(np.float64) / max(rows_mm.shape[1] // 3, 1)
+    rows = rows_mm.astype(np.float64)
+    gram = rows @ rows.T / max(rows.shape[1] // 3, 1)
     # What moves nothing hidden has no distance; a little keeps the factor from failing there.
     gram += (1e-8 * np.trace(gram) + 1e-12) * np.eye(len(gram))
     return scipy.linalg.cholesky(gram)

@@ -16,7 +16,7 @@ import numpy as np
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
 from ..files import whole_folder, write_json, write_npz, write_record
-from ..fit import Fit, FitConfig, PhotoFit
+from ..fit import PICTURE_NOISE, Fit, FitConfig, PhotoFit
 from ..fit._order import tells_pose
 from ..head import HeadModel
 from ..head.flame import flame_parameters, is_flame, write_flame_parameters
@@ -311,7 +311,12 @@ def _unusual(result: Completions) -> list[str]:
             "people are by the head's statistics; the completions vary that much more, and a trained model counts for "
             "less."
         )
-    if result.noise_widening > _WORTH_SAYING:
+    if result.noise_widening > _WORTH_SAYING and result.noise == PICTURE_NOISE:
+        notes.append(
+            f"The photo's landmarks lie {result.noise_widening:.1f} times as far from any likely head as the detector errs, "
+            "so the completions follow them less firmly; is it one face, of a grown person, without a wide-angle lens?"
+        )
+    elif result.noise_widening > _WORTH_SAYING:
         notes.append(
             f"The head misses the visible part by {result.noise_widening:.1f} times what the noise '{result.noise}' "
             "allows, so the completions are held to it less firmly; is it a head, in the head's own vertex order?"
