@@ -21,6 +21,7 @@ from ._doctor import Doctor
 from ._fit import Fit
 from ._head import Head
 from ._interpolate import Interpolate
+from ._pin import Pin
 from ._register import Register
 from ._replay import Replay
 from ._score import Score
@@ -37,6 +38,7 @@ Command = (
     | Annotated[Register, subcommand("register")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Interpolate, subcommand("interpolate")]
+    | Annotated[Pin, subcommand("pin")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Benchmark, subcommand("benchmark")]
     | Annotated[Doctor, subcommand("doctor")]

@@ -12,6 +12,7 @@ from ._panels import occluder_overlay as occluder_overlay
 from ._path import PATH_RECORD_NAME as PATH_RECORD_NAME
 from ._path import path_caption as path_caption
 from ._path import save_path as save_path
+from ._record import PIN_NAME as PIN_NAME
 from ._record import Run as Run
 from ._record import completion_arrays as completion_arrays
 from ._record import metrics_of as metrics_of
