@@ -74,21 +74,21 @@ class Result(Completions):
         stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
         check_target(directory, force=force)
         with stages("draw"):
-            skins = self._skins(light)
+            skins = self.textures(light)
         return show.save(
             self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
         )
 
     def plot(self) -> Image.Image:
         """The contact sheet: what was given, the fit, the spread in millimetres, and the heads; takes some seconds."""
-        drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self._skins("kept"))
+        drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self.textures())
         return show.contact_sheet(self.seen, self.fit, drawing, self)
 
     def _repr_html_(self) -> str:
         """The contact sheet, for notebooks."""
         return show.picture_html(self.plot(), f"{len(self.vertices)} completions of {self.seen.source}")
 
-    def _skins(self, light: Literal["kept", "removed"]) -> Textures | None:
+    def textures(self, light: Literal["kept", "removed"] = "kept") -> Textures | None:
         """Textures of the fit and the heads, where a photo gives them."""
         if not (isinstance(self.seen, PhotoObservation) and isinstance(self.fit, PhotoFit)):
             return None

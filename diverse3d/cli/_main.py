@@ -26,6 +26,7 @@ from ._register import Register
 from ._replay import Replay
 from ._score import Score
 from ._train import Train
+from ._view import View
 
 OK, FAILURE, BAD_INPUT = 0, 1, 2
 
@@ -39,6 +40,7 @@ Command = (
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Interpolate, subcommand("interpolate")]
     | Annotated[Pin, subcommand("pin")]
+    | Annotated[View, subcommand("view")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Benchmark, subcommand("benchmark")]
     | Annotated[Doctor, subcommand("doctor")]

@@ -105,7 +105,7 @@ class Given:
         return load_noise(self.head, self.posterior.noise)
 
     @cached_property
-    def kriging(self) -> "Kriging | HeldTwice":
+    def kriging(self) -> Kriging | HeldTwice:
         """The correction of any heads towards the visible part, and towards what is pinned."""
         if self._before is not None and self.kept is not None:
             return HeldTwice(self._before.kriging, self.kept)

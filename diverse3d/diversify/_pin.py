@@ -4,6 +4,7 @@ with next to no noise."""
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ from .._methods import METHODS, get_method
 from .._suggest import nearest
 from ..fit import Fit
 from ..head import HeadModel
-from ._posterior import Hold, Kriging, Posterior, head_vertices
+from ._posterior import Hold, Posterior, head_vertices
 
 PIN_SIGMA_M = 3e-5
 """Noise of a pinned vertex, metres a coordinate."""
@@ -68,8 +69,8 @@ class Kept(eqx.Module):
 class HeldTwice(eqx.Module):
     """The kriging correction of what is visible, then what is pinned drawn to where it is kept."""
 
-    correct: Kriging
-    """Of the visible part."""
+    correct: Any
+    """Of the visible part: a `Kriging`, or one of these of an earlier pin."""
     kept: Kept
     """Of what is pinned."""
 
@@ -85,7 +86,7 @@ def chosen_vertices(
 
     Raises `InputError` for a name that the head has no region of, a mask of another length, and for no vertices.
     """
-    marks, names = np.zeros(head.n_vertices, bool), ()
+    marks, names = np.zeros(head.n_vertices, bool), list[str]()
     if isinstance(region, np.ndarray):
         if region.shape != marks.shape or region.dtype != bool:
             raise InputError(
@@ -94,7 +95,7 @@ def chosen_vertices(
             )
         marks = region
     else:
-        names = (region,) if isinstance(region, str) else tuple(region)
+        names = [region] if isinstance(region, str) else list(region)
         for name in names:
             if name not in head.regions:
                 raise InputError(f"The head '{head.name}' has no region '{name}'{nearest(name, sorted(head.regions))}.")
@@ -123,9 +124,9 @@ def keep(head: HeadModel, fit: Fit, posterior: Posterior, hold: Hold | None, pin
     Matheron's rule in the closed form's own units: with F = R⁻¹ and G = JF, white noise is left with the precision
     I + GᵀG/σ², whose inverse root takes the pin's directions out of it. Samples that are held together are drawn by HF
     instead and conditioned as such; the mean is led there first, and by F where HF does not reach. A few hundred
-    unknowns in double precision, on the host: the pin's noise is a thousandth of what it pins. Raises `InputError` where
-    that lies more than `PIN_TOLERANCE_M` from any head there can be: such completions are no heads of the closed form
-    alone.
+    unknowns in double precision, on the host: the pin's noise is a thousandth of what it pins. Raises `InputError`
+    where that lies more than `PIN_TOLERANCE_M` from any head there can be: such completions are no heads of the closed
+    form alone.
     """
     turn, shift = np.asarray(fit.turn, np.float64), np.asarray(fit.shift_m, np.float64)
     target = (np.asarray(pin.held_m, np.float64) - shift) @ turn
@@ -146,8 +147,8 @@ def keep(head: HeadModel, fit: Fit, posterior: Posterior, hold: Hold | None, pin
             if hold is not None:
                 off = off + free @ loose.told(left - slope @ off)
             point = mean + off
-    made = _vertices(head, jnp.asarray(point, head.dtype))
-    off_m = np.linalg.norm(np.asarray(made, np.float64) - target, axis=1)[pin.vertices].max()
+    best = _vertices(head, jnp.asarray(point, head.dtype))
+    off_m = np.linalg.norm(np.asarray(best, np.float64) - target, axis=1)[pin.vertices].max()
     if not off_m <= PIN_TOLERANCE_M:
         raise InputError(
             f"Completion {pin.index} can't be kept there: the nearest head that the closed form can make lies "
@@ -164,7 +165,7 @@ def keep(head: HeadModel, fit: Fit, posterior: Posterior, hold: Hold | None, pin
         gain=jnp.asarray(gain, head.dtype),
     )
     held = jnp.where(marks[:, None], jnp.asarray(target, head.dtype), fit.held_m)
-    return dataclasses.replace(fit, vertices_m=made, held_m=held, visible=fit.visible | marks), kept
+    return dataclasses.replace(fit, vertices_m=best, held_m=held, visible=fit.visible | marks), kept
 
 
 class _Conditioned:
