@@ -25,6 +25,7 @@ if _TYPE_CHECKING:
     from ._api import observe_mesh as observe_mesh
     from ._api import observe_photo as observe_photo
     from ._api import observe_scan as observe_scan
+    from ._api import pin as pin
     from ._errors import InputError as InputError
     from ._methods import METHODS as METHODS
     from ._methods import DiversifyConfig as DiversifyConfig
@@ -67,6 +68,7 @@ _NAMES = {
         "observe_mesh",
         "observe_photo",
         "observe_scan",
+        "pin",
     ),
     "_errors": ("InputError",),
     "_methods": ("METHODS", "DiversifyConfig"),

@@ -1,7 +1,8 @@
 """What `import diverse3d as d3` offers: the data's way in one call each, with the embedded head where none is given."""
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,20 @@ from PIL import Image
 
 from . import diversify, observe, show
 from ._errors import InputError
-from .diversify import Completions, DiversifyConfig, Given, HeadPath, Learned, Posterior, default_method, get_method
+from .diversify import (
+    Completions,
+    DiversifyConfig,
+    Given,
+    HeadPath,
+    Learned,
+    Pin,
+    Posterior,
+    check_pin,
+    chosen_vertices,
+    default_method,
+    get_method,
+)
+from .files import npz_bytes
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
@@ -60,21 +74,21 @@ class Result(Completions):
         stages = Stages(seconds=dict(self.run.seconds)) if stages is None else stages
         check_target(directory, force=force)
         with stages("draw"):
-            skins = self._skins(light)
+            skins = self.textures(light)
         return show.save(
             self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
         )
 
     def plot(self) -> Image.Image:
         """The contact sheet: what was given, the fit, the spread in millimetres, and the heads; takes some seconds."""
-        drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self._skins("kept"))
+        drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self.textures())
         return show.contact_sheet(self.seen, self.fit, drawing, self)
 
     def _repr_html_(self) -> str:
         """The contact sheet, for notebooks."""
         return show.picture_html(self.plot(), f"{len(self.vertices)} completions of {self.seen.source}")
 
-    def _skins(self, light: Literal["kept", "removed"]) -> Textures | None:
+    def textures(self, light: Literal["kept", "removed"] = "kept") -> Textures | None:
         """Textures of the fit and the heads, where a photo gives them."""
         if not (isinstance(self.seen, PhotoObservation) and isinstance(self.fit, PhotoFit)):
             return None
@@ -112,6 +126,7 @@ def complete(
     posterior: Posterior | None = None,
     weights: str | os.PathLike[str] | Learned | None = None,
     stages: Stages | None = None,
+    pin: Pin | None = None,
 ) -> Result:
     """N plausible heads that agree with what is visible.
 
@@ -120,7 +135,8 @@ def complete(
     explains its visible vertices better (by log evidence). The methods that start from no closed form hold to the fit
     alone and ignore it. `fitted` skips stage 1 with a fit of the method's own head, `posterior` the closed form with
     that of the fit. `weights` is the trained model of a method that has one, or its file; None is the one that the
-    package carries for the head. `stages` is told of each stage and counts its seconds.
+    package carries for the head. `stages` is told of each stage and counts its seconds. `pin` is what of an earlier
+    result is kept in all of them, which `diverse3d.pin` makes.
 
     A sample that leaves the visible part by more than `DiversifyConfig.visible_tolerance_mm` is repaired by the kriging
     correction, which its result code says. Raises `InputError` for an unknown method or noise, n < 1, more samples than
@@ -136,6 +152,8 @@ def complete(
         config = chosen.settle(DiversifyConfig() if config is None else config)
         own = head.head if isinstance(head, FitProblem) else chosen.head(head)
         diversify.check(name, own, n, config, noise=noise, weights=learned)
+        if pin is not None:
+            check_pin(name, pin.index + 1, pin.index)
         problem = head if isinstance(head, FitProblem) else prepare(own)
         jax.block_until_ready(problem.smoothness)
     if fitted is None:
@@ -147,13 +165,81 @@ def complete(
             name, config, seen, own, fitted,
             noise=noise, posterior=posterior, weights=learned, pixels=problem.pixels,
         )  # fmt: skip
-        made = diversify.complete(given, n, key=key)
+        made = diversify.complete(given, n, key=key, pin=pin)
         jax.block_until_ready(made.vertices)
     asked = made.noise if isinstance(noise, NoiseModel) else noise
     run = describe(
         own, key=key, n=n, method=name, noise=asked, fit_config=fit_config, config=config, stages=stages
     )  # fmt: skip
     return Result(**vars(made), head=own, run=run)
+
+
+def pin(
+    result: Result,
+    index: int,
+    region: str | Sequence[str] | Bool[np.ndarray, " V"],
+    n: int | None = None,
+    *,
+    key: PRNGKeyArray,
+    method: str | None = None,
+    config: DiversifyConfig | None = None,
+    posterior: Posterior | None = None,
+    weights: str | os.PathLike[str] | Learned | None = None,
+    stages: Stages | None = None,
+) -> Result:
+    """`n` new completions in which a region of completion `index` is kept and the rest is drawn anew.
+
+    The closed form is conditioned on the region's vertices, as if they had been seen with next to no noise: they stay
+    within 0.1 mm, and nothing is rejected. The visible part is held as before, and what was pinned before stays so. For
+    hybrids, the trained model is told the same. `region` is one of `result.head.regions` or several, by name, or
+    bool [V], true where kept. `n` None is as many as the result has, `method` another one that draws from the closed
+    form (None: the result's own, with its settings; `config` are others). `posterior` is the closed form of the
+    result's fit, if it is there already, `weights` the trained model that the result was made with; None is the
+    package's. Raises `InputError` for a completion or region that isn't there, for methods that don't draw from the
+    closed form, for other weights, and where a repaired completion's region is out of the closed form's reach.
+    """
+    stages = Stages() if stages is None else stages
+    name = result.method if method is None else method
+    check_pin(name, len(result.vertices), index)
+    n = len(result.vertices) if n is None else n
+    marks, names = chosen_vertices(result.head, region)
+    if result.pin is not None:
+        marks, names = marks | result.pin.vertices, tuple(dict.fromkeys([*result.pin.regions, *names]))
+    if config is None:
+        own = result.run.diversify
+        config = own if name == result.method else own.replace(pool=None, hold=None, contraction=None)
+    config = get_method(name).settle(config)
+    learned = weights if isinstance(weights, Learned) or weights is None else Path(weights)
+    diversify.check(name, result.head, n, config, weights=learned)
+    held = np.where(marks[:, None], np.asarray(result.vertices[index], np.float32), np.float32(0))
+    of = hashlib.sha256(npz_bytes(show.completion_arrays(result))).hexdigest()
+    with stages("complete"):
+        given = _given(result, name, config, posterior, learned)
+        made = diversify.complete(given, n, key=key, pin=Pin(marks, held, index, names, of))
+        jax.block_until_ready(made.vertices)
+    run = describe(
+        result.head, key=key, n=n, method=name, noise=result.run.noise, fit_config=result.run.fit, config=config,
+        stages=stages,
+    )  # fmt: skip
+    return Result(**vars(made), head=result.head, run=run)
+
+
+_last_given: list[tuple[tuple[Any, ...], Given]] = []
+
+
+def _given(
+    result: Result, name: str, config: DiversifyConfig, posterior: Posterior | None, weights: Learned | Path | None
+) -> Given:
+    """What a result was made of. The last one is kept, since who pins does so again, and the closed form and what holds
+    samples together take longer than the pin itself."""
+    asked = (result.fit, result.head, posterior, weights)
+    settings = (name, config, result.noise, result.weights_sha256)
+    for (before, said), given in _last_given:
+        if said == settings and all(one is other for one, other in zip(before, asked, strict=True)):
+            return given
+    given = Given.of(result, result.head, config, name=name, posterior=posterior, weights=weights)
+    _last_given[:] = [((asked, settings), given)]
+    return given
 
 
 def interpolate(

@@ -21,10 +21,12 @@ from ._doctor import Doctor
 from ._fit import Fit
 from ._head import Head
 from ._interpolate import Interpolate
+from ._pin import Pin
 from ._register import Register
 from ._replay import Replay
 from ._score import Score
 from ._train import Train
+from ._view import View
 
 OK, FAILURE, BAD_INPUT = 0, 1, 2
 
@@ -37,6 +39,8 @@ Command = (
     | Annotated[Register, subcommand("register")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Interpolate, subcommand("interpolate")]
+    | Annotated[Pin, subcommand("pin")]
+    | Annotated[View, subcommand("view")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Benchmark, subcommand("benchmark")]
     | Annotated[Doctor, subcommand("doctor")]

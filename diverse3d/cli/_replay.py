@@ -30,7 +30,7 @@ class Replay:
         """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
         from .. import _api, show
         from ..files import Limits, npz_bytes, one_line, read_bytes
-        from ._stored import load_same_head, observe_again, read_record
+        from ._stored import load_same_head, observe_again, read_pin, read_record
 
         record, run = read_record(self.result)
         stored = self.result / "completions.npz"
@@ -45,9 +45,10 @@ class Replay:
                 head = load_same_head(self.head, self.result, run)
             with stages("observe"):
                 seen = observe_again(self.result, head)
+            pin = read_pin(self.result, record, run.method, head.n_vertices)
             result = _api.complete(
                 seen, head=head, n=run.n, method=run.method, key=key, noise=run.noise,
-                fit_config=run.fit, config=run.diversify, weights=self.weights, stages=stages,
+                fit_config=run.fit, config=run.diversify, weights=self.weights, stages=stages, pin=pin,
             )  # fmt: skip
         stored_weights = record.get("weights")
         made_with = stored_weights.get("sha256") if isinstance(stored_weights, dict) else None

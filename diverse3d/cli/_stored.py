@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import _api
 from .._errors import InputError
-from ..diversify import SAMPLE_TEXT, DiversifyConfig, get_method
+from ..diversify import SAMPLE_TEXT, DiversifyConfig, Pin, check_pin, get_method
 from ..files import one_line, read_json, read_npz
 from ..fit import FitConfig, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head, residual_of
 from ..observe import Observation, observe_mesh, observe_photo
-from ..show import RECORD_NAME, Run, Stages
+from ..show import PIN_NAME, RECORD_NAME, Run, Stages
 
 _SAME_FIT_MM = 1.0
 """How far a fit may lie from the stored one; machines differ by far less, inputs by far more."""
@@ -202,10 +202,38 @@ def read_result(
         prior_widening=_widening(record, "prior"),
         noise_widening=_widening(record, "noise"),
         weights_sha256=_weights(record),
+        pin=read_pin(folder, record, run.method, head.n_vertices),
         head=problem.head,
         run=run,
     )
     return result, head
+
+
+def read_pin(folder: Path, record: dict[str, Any], method: str, n_vertices: int) -> Pin | None:
+    """What of an earlier completion a result keeps; None where nothing was pinned.
+
+    Raises `InputError` where the record and the file beside it don't say it.
+    """
+    table = record.get("pin")
+    if table is None:
+        return None
+    path = folder / PIN_NAME
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {PIN_NAME}, which its record speaks of; make the result again.")
+    arrays = read_npz(path)
+    marks, held = arrays.get("vertices", np.zeros(0)), arrays.get("held", np.zeros(0))
+    try:
+        table = _table(table)
+        index, of = _as(int, table["completion"]), _as(str, table["completions_sha256"])
+        names = tuple(_as(str, name) for name in table["regions"])
+        sound = marks.dtype == bool and marks.any() and held.dtype.kind == "f" and np.isfinite(held).all()
+        if not sound or (marks.shape, held.shape) != ((n_vertices,), (n_vertices, 3)):
+            raise ValueError("its arrays are of another head, or damaged")
+    except (ValueError, KeyError, TypeError) as error:
+        wrong = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path} is not what its record says was pinned ({wrong}); make the result again.") from error
+    check_pin(method, index + 1, index)
+    return Pin(marks, held.astype(np.float32), index, names, of)
 
 
 def _widening(record: dict[str, Any], name: str) -> float:

@@ -41,6 +41,10 @@ from ._learned import coefficient_dual as coefficient_dual
 from ._learned import default_method as default_method
 from ._learned import has_weights as has_weights
 from ._learned import load_learned as load_learned
+from ._pin import PIN_TOLERANCE_M as PIN_TOLERANCE_M
+from ._pin import Pin as Pin
+from ._pin import check_pin as check_pin
+from ._pin import chosen_vertices as chosen_vertices
 from ._posterior import N_RIGID as N_RIGID
 from ._posterior import Kriging as Kriging
 from ._posterior import Posterior as Posterior

@@ -42,6 +42,7 @@ from ._completions import (
     sample_results,
 )
 from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned
+from ._pin import HeldTwice, Kept, Pin, brought_back, keep
 from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, picture_posterior, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
 
@@ -64,15 +65,44 @@ class Given:
         posterior: Posterior | None = None,
         weights: Learned | Path | None = None,
         pixels: PixelHead | None = None,
+        before: "Given | None" = None,
+        kept: Kept | None = None,
     ) -> None:
         """`head` is the method's own and `fit` made with it; `posterior` is that of the fit under the noise, `weights`
-        the trained model or its file (None: the one that the package carries), `pixels` the head as a photo shows it.
+        the trained model or its file (None: the one that the package carries), `pixels` the head as a photo shows it,
+        `kept` the posterior conditioned on what is pinned, and `before` what was given before that.
         """
         self.name, self.method, self.config = name, get_method(name), config
         self.seen, self.head, self.fit, self.noise = seen, head, fit, noise
         self._weights, self._pixels = weights, pixels
+        self._before, self.kept = before, kept
         if posterior is not None:
             self.posterior = posterior
+
+    @classmethod
+    def of(
+        cls,
+        result: Completions,
+        head: HeadModel,
+        config: DiversifyConfig,
+        *,
+        name: str | None = None,
+        posterior: Posterior | None = None,
+        weights: Learned | Path | None = None,
+    ) -> "Given":
+        """What completions were made of, so that more can be, by their own method or one of another `name`.
+
+        `head` is the method's own. Raises `InputError` where the trained weights are not those they were made with.
+        """
+        noise = None if result.noise in ("none", SCAN_NOISE) else result.noise
+        given = cls(
+            name or result.method, config, result.seen, head, result.fit,
+            noise=noise, posterior=posterior, weights=weights,
+        )  # fmt: skip
+        same = given.method.weights == get_method(result.method).weights
+        if same and given.learned is not None and result.weights_sha256 != given.learned.sha256:
+            raise InputError("These completions were made with other trained weights; give them by --weights.")
+        return given
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -90,18 +120,21 @@ class Given:
         return load_noise(self.head, HELD_NOISE if name == PICTURE_NOISE and isinstance(self.fit, PhotoFit) else name)
 
     @cached_property
-    def kriging(self) -> Kriging:
-        """The correction of any heads towards the visible part; of a photo's, always towards its fit."""
+    def kriging(self) -> Kriging | HeldTwice:
+        """The correction of any heads towards the visible part (a photo's: of its fit), and towards what is pinned."""
+        if self._before is not None and self.kept is not None:
+            return HeldTwice(self._before.kriging, self.kept)
         noise = self.noise_model
         held = self.posterior if self.posterior.noise == noise.name else posterior(self.head, self.fit, noise)
         return kriging(self.head, self.fit, held, noise)
 
     @cached_property
     def hold(self) -> Hold | None:
-        """What holds samples together where visible (`SamplingConfig.hold`); None where nothing does."""
+        """What holds samples together where visible (`SamplingConfig.hold`); None where nothing does, or what is kept
+        holds them already."""
         noise, strength = self.posterior.noise, self.method.settle(self.config).sampling.hold
         known = noise == "exact" or (isinstance(self.seen, PhotoObservation) and noise == "realistic")
-        if self.method.hold is None or not strength or not known:
+        if self.method.hold is None or not strength or not known or self.kept is not None:
             return None
         return hold_together(self.head, self.fit, self.noise_model, strength)
 
@@ -121,6 +154,17 @@ class Given:
             return None
         return seen_pixels(self.seen, self._pixels, self.fit)
 
+    def pinned(self, pin: Pin | None) -> "Given":
+        """The same with what is pinned counted as seen (see `keep`); itself where nothing is."""
+        if pin is None:
+            return self
+        hold = self.hold if self.method.sampler == "hybrid" else None
+        fit, kept = keep(self.head, self.fit, self.posterior, hold, pin)
+        return Given(
+            self.name, self.config, self.seen, self.head, fit,
+            noise=self.noise, posterior=self.posterior, weights=self.learned, before=self, kept=kept,
+        )  # fmt: skip
+
     @property
     def contraction(self) -> float:
         """What samples' differences from the posterior mean are multiplied by."""
@@ -136,9 +180,9 @@ def _model(given: Given, kind: type) -> Any:
 
 
 SAMPLERS: dict[SamplerName, Callable[[Given], Callable[[], Sampler]]] = {
-    "posterior": lambda g: eqx.Partial(PosteriorSampler, g.head, g.fit, g.posterior, g.contraction),
+    "posterior": lambda g: eqx.Partial(PosteriorSampler, g.head, g.fit, g.posterior, g.contraction, g.kept),
     "hybrid": lambda g: eqx.Partial(
-        hybrid_sampler, g.head, g.fit, g.posterior, _model(g, ResidualModel), g.hold, g.contraction
+        hybrid_sampler, g.head, g.fit, g.posterior, _model(g, ResidualModel), g.hold, g.contraction, g.kept
     ),
     "vae": lambda g: eqx.Partial(VaeSampler, g.head, g.fit, _model(g, MaskedModel)),
     "coefficients": lambda g: eqx.Partial(CoefficientSampler, g.head, g.fit, g.config.algorithm2.start_spread),
@@ -171,44 +215,51 @@ def sample(given: Given, n: int, *, key: PRNGKeyArray) -> Samples:
     return Samples(_corrected(given.kriging, given.fit, samples.vertices_m), samples.latents)
 
 
-def complete(given: Given, n: int, *, key: PRNGKeyArray) -> Completions:
+def complete(given: Given, n: int, *, key: PRNGKeyArray, pin: Pin | None = None) -> Completions:
     """N plausible heads that agree with what is visible.
+
+    What is `pin`ned is kept in all of them; only for methods that draw from the closed form (`check_pin`).
 
     A sample that leaves the visible part by more than `DiversifyConfig.visible_tolerance_mm` is repaired by the kriging
     correction, and one that is no possible head is replaced by the fit, which their result codes say. Raises
     `InputError` for a head without weights, nothing visible where the method encodes what is, and where no sample is a
     possible head.
     """
+    unpinned, given = given.fit, given.pinned(pin)
     method, fit = given.method, given.fit
     if method.weights == "masked":
         check_visible(np.asarray(fit.visible), given.name)
     samples = sample(given, n, key=key)
+    made = samples.vertices_m
+    if given.kept is not None:
+        made = brought_back(given.kept, fit, made)
     tolerance_m = 1e-3 * given.config.visible_tolerance_mm
     # Where the picture is what counts, the fit is one of many heads, and leaving it is no fault.
     free = method.closed_form and isinstance(fit, PhotoFit) and given.posterior.noise == PICTURE_NOISE
-    vertices, results = _judged(samples.vertices_m, fit, np.inf if free else tolerance_m)
+    vertices, results = _judged(made, fit, np.inf if free else tolerance_m)
     if (np.asarray(results) == SAMPLE_OFF_VISIBLE).any():
         vertices, results = _repaired(given.kriging, fit, vertices, results, tolerance_m)
     vertices, results = _guarded(given, vertices, results)
     closed = given.posterior if method.closed_form else None
-    point = None if closed is None else closed.mean
-    vertices, fitted, best, held = _in_world(given.head, fit, vertices, point)
+    point = None if closed is None else closed.mean if given.kept is None else given.kept.mean
+    vertices, fitted, best, held = _in_world(given.head, unpinned, vertices, point)
     return Completions(
         vertices=vertices,
         faces=given.head.faces,
-        visible=fit.visible,
+        visible=unpinned.visible,
         fit_vertices=fitted,
         map_vertices=best,
         held=held,
         latents=samples.latents,
         results=results,
-        fit=fit,
+        fit=unpinned,
         seen=given.seen,
         method=given.name,
         noise="none" if closed is None else closed.noise,
         prior_widening=1.0 if closed is None else float(closed.prior_widening),
         noise_widening=1.0 if closed is None else float(closed.noise_widening),
         weights_sha256=None if given.learned is None else given.learned.sha256,
+        pin=pin,
     )
 
 
@@ -234,7 +285,7 @@ def _sampled(make: Callable[[], Sampler], choice: Choice[Any], key: PRNGKeyArray
 
 
 @eqx.filter_jit
-def _corrected(correct: Kriging, fit: Fit, vertices_m: Float[Array, "N V 3"]) -> Float[Array, "N V 3"]:
+def _corrected(correct: Kriging | HeldTwice, fit: Fit, vertices_m: Float[Array, "N V 3"]) -> Float[Array, "N V 3"]:
     """Any heads brought back to the held visible part."""
     return jax.lax.map(lambda one: correct(one, fit.held_m), vertices_m, batch_size=16)
 
@@ -244,7 +295,11 @@ _judged = eqx.filter_jit(sample_results)
 
 @eqx.filter_jit
 def _repaired(
-    correct: Kriging, fit: Fit, vertices_m: Float[Array, "N V 3"], results: Int[Array, " N"], tolerance_m: float
+    correct: Kriging | HeldTwice,
+    fit: Fit,
+    vertices_m: Float[Array, "N V 3"],
+    results: Int[Array, " N"],
+    tolerance_m: float,
 ) -> tuple[Float[Array, "N V 3"], Int[Array, " N"]]:
     """Samples that left the visible part brought back; what even the correction does not bring back stays reported."""
     mended, after = sample_results(_corrected(correct, fit, vertices_m), fit, tolerance_m)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..fit import Fit
 from ..observe import Observation
+from ._pin import Pin
 
 SAMPLE_OK, SAMPLE_OFF_VISIBLE, SAMPLE_NOT_FINITE, SAMPLE_REPAIRED, SAMPLE_IMPOSSIBLE = 0, 1, 2, 3, 4
 SAMPLE_TEXT = {
@@ -53,6 +54,8 @@ class Completions(eqx.Module):
     """How much larger than the noise says the visible part's errors were taken to be; 1 likewise."""
     weights_sha256: str | None = eqx.field(static=True)
     """Hash of the trained weights; None for methods without."""
+    pin: Pin | None
+    """What of an earlier completion is kept in all of them; None where nothing is."""
 
     @property
     def uncertainty(self) -> Float[np.ndarray, " V"]:

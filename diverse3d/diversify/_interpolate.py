@@ -147,16 +147,14 @@ def interpolate(
     no latents, for a number of frames out of range, and for another head or other weights.
     """
     method = check_path(result.method, len(result.vertices), first, second, frames)
-    model, fit = method.head(head), result.fit
+    model = method.head(head)
     if model.n_vertices != result.vertices.shape[1]:
         raise InputError(
             f"The completions have {result.vertices.shape[1]} vertices and the head '{head.name}' has "
             f"{model.n_vertices}; give the head that they were made with."
         )
-    noise = None if result.noise == "none" else result.noise
-    given = Given(result.method, config or DiversifyConfig(), result.seen, model, fit, noise=noise, weights=weights)
-    if given.learned is not None and given.learned.sha256 != result.weights_sha256:
-        raise InputError("These completions were made with other trained weights; give them by --weights.")
+    given = Given.of(result, model, config or DiversifyConfig(), weights=weights).pinned(result.pin)
+    fit = given.fit
     sampler = _made(SAMPLERS[method.latents](given))
     if result.latents is None or result.latents.shape[1] != sampler.latent_size:
         raise InputError(f"These completions hold no latents of the head '{head.name}', so no path joins them.")

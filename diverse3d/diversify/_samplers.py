@@ -14,6 +14,7 @@ from ..fit import Fit
 from ..head import HeadModel
 from ._components import ComponentCondition
 from ._learned import ResidualModel
+from ._pin import Kept
 from ._posterior import Hold, Posterior, head_vertices
 
 
@@ -63,6 +64,13 @@ class PointSampler(Sampler):
     """The closed form around the fit."""
     contraction: float = eqx.field(static=True)
     """How far samples are drawn together around the posterior mean, or apart."""
+    kept: Kept | None
+    """The closed form conditioned on what is pinned; None where nothing is."""
+
+    @property
+    def mean(self) -> Float[Array, " D"]:
+        """The posterior mean, given also what is pinned."""
+        return self.posterior.mean if self.kept is None else self.kept.mean
 
     @abc.abstractmethod
     def points(self, latents: Float[Array, "N L"]) -> Float[Array, "N D"]:
@@ -91,6 +99,9 @@ class PosteriorSampler(PointSampler):
 
     def draw(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "N D"]:
         """Independent samples, contracted."""
+        if self.kept is not None:
+            noise = jax.random.normal(key, (count, self.mean.size), self.mean.dtype)
+            return self.mean[None, :] + self.contraction * (noise @ self.kept.spread.T)
         mean = self.posterior.mean[None, :]
         return mean + self.contraction * (self.posterior.samples(count, key=key) - mean)
 
@@ -118,7 +129,8 @@ class HybridSampler(PointSampler):
     towards the mean's own visible part, in closed form: with A = P + JᵀWJ, δ - A⁻¹JᵀWJδ = A⁻¹Pδ. Where samples are held
     together, what is added to the mean goes through `Hold`. The less usual the visible part
     (`Posterior.prior_widening`), the less the model is trusted, which saw usual heads only: its part shrinks, and the
-    closed form's own spread comes back.
+    closed form's own spread comes back. Where something is pinned, `Kept` stands in the places of mean and R⁻¹, and the
+    model is told that it is visible.
     """
 
     model: ResidualModel
@@ -155,6 +167,8 @@ class HybridSampler(PointSampler):
         right = jax.scipy.linalg.solve_triangular(posterior.factor, free, trans=1, lower=False)
         weight = 1.0 - self.trust * (1.0 - self.condition.share)
         right = right + weight * latent[size:]
+        if self.kept is not None:
+            return self.mean + self.contraction * (self.kept.spread @ right)
         off = jax.scipy.linalg.solve_triangular(posterior.factor, right, lower=False)
         if self.hold is not None:
             off = self.hold(off)
@@ -175,12 +189,19 @@ class HybridSampler(PointSampler):
 
 
 def hybrid_sampler(
-    head: HeadModel, fit: Fit, posterior: Posterior, model: ResidualModel, hold: Hold | None, contraction: float = 1.0
+    head: HeadModel,
+    fit: Fit,
+    posterior: Posterior,
+    model: ResidualModel,
+    hold: Hold | None,
+    contraction: float = 1.0,
+    kept: Kept | None = None,
 ) -> HybridSampler:
     """The sampler of a fit; the conditioning network runs once."""
+    mean = posterior.mean if kept is None else kept.mean
     # Drawn together to where the heads lie that the model was trained on.
-    condition = model.condition(head, posterior.mean / posterior.prior_widening, fit.visible)
-    return HybridSampler(head, fit, posterior, contraction, model, condition, hold)
+    condition = model.condition(head, mean / posterior.prior_widening, fit.visible)
+    return HybridSampler(head, fit, posterior, contraction, kept, model, condition, hold)
 
 
 def all_vertices(head: HeadModel, points: Float[Array, "N D"]) -> Float[Array, "N V 3"]:

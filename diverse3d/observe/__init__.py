@@ -23,6 +23,7 @@ from ._landmarks68 import MOUTH_CLOSURE_PAIRS as MOUTH_CLOSURE_PAIRS
 from ._mesh import MESH_SUFFIXES as MESH_SUFFIXES
 from ._mesh import check_place as check_place
 from ._mesh import observe_mesh as observe_mesh
+from ._mesh import read_marks as read_marks
 from ._observation import MeshObservation as MeshObservation
 from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from jaxtyping import Bool
 
 from .. import files
 from .._errors import InputError, spelt_out
@@ -252,6 +253,11 @@ def _from_trimesh(mesh: trimesh.Trimesh, source: str) -> tuple[np.ndarray, np.nd
     vertices = np.asarray(mesh.vertices, np.float64)
     mark = first_mark(name for name, values in attributes.items() if np.size(values) == len(vertices))
     return vertices, None if mark is None else visible_by(mark, np.asarray(attributes[mark]).reshape(-1))
+
+
+def read_marks(path: Path, count: int) -> Bool[np.ndarray, " V"]:
+    """A file of one 0/1 a vertex (.npy, .npz or text); raises `InputError` for any other."""
+    return _flags(_read_marks(path), str(path), count)
 
 
 def _read_marks(path: Path) -> np.ndarray:

@@ -6,12 +6,15 @@ from ._animation import animated_glb_bytes as animated_glb_bytes
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._drawing import draw as draw
+from ._glb import Skin as Skin
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
 from ._panels import occluder_overlay as occluder_overlay
+from ._panels import visibility_colours as visibility_colours
 from ._path import PATH_RECORD_NAME as PATH_RECORD_NAME
 from ._path import path_caption as path_caption
 from ._path import save_path as save_path
+from ._record import PIN_NAME as PIN_NAME
 from ._record import Run as Run
 from ._record import completion_arrays as completion_arrays
 from ._record import metrics_of as metrics_of

@@ -14,7 +14,7 @@ import jaxlib
 import numpy as np
 
 from .._optimise import RESULT_TEXT
-from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
+from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig, Pin
 from ..files import whole_folder, write_json, write_npz, write_record
 from ..fit import PICTURE_NOISE, Fit, FitConfig, PhotoFit
 from ..fit._order import tells_pose
@@ -33,6 +33,9 @@ from ._report import REPORT_NAME, report_page
 from ._sheet import contact_sheet
 from ._stages import Stages
 from ._texture import Textures
+
+PIN_NAME = "pin.npz"
+"""Where a result keeps what was pinned of an earlier one."""
 
 _MOSTLY_HIDDEN = 0.75
 _UNSURE_LANDMARKS = 0.5
@@ -142,6 +145,8 @@ def save(
             write_json(folder / "metrics.json", {**values, "units": {name: UNITS[name] for name in values}})
         record = _record(result.seen, result.fit, run, options)
         record["weights"] = {"sha256": result.weights_sha256}
+        if result.pin is not None:
+            record["pin"] = _write_pin(folder, result.pin)
         record |= {
             "noise": result.noise,
             "widening": {"prior": result.prior_widening, "noise": result.noise_widening},
@@ -224,6 +229,9 @@ def warnings_of(seen: Observation, fit: Fit, result: Completions | None = None) 
         notes.append("The fit diverged; its start was kept.")
     if result is not None:
         notes += _unusual(result)
+        if result.pin is not None:
+            what = ", ".join(result.pin.regions) or f"{int(result.pin.vertices.sum())} vertices"
+            notes.append(f"Pinned in every head: {what} of completion {result.pin.index} of an earlier result.")
         codes = np.asarray(result.results)
         for code in np.unique(codes[codes != 0]):
             count = int((codes == code).sum())
@@ -356,6 +364,17 @@ def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> 
             noise = seen.mesh.noise
             arrays |= {"normals": noise.normals, "along_m": noise.along_m, "across_m": noise.across_m}
         write_npz(folder / "input.npz", arrays)
+
+
+def _write_pin(folder: Path, pin: Pin) -> dict[str, Any]:
+    """Write what is pinned, so that the run can be repeated from the folder alone, and say of what it is."""
+    write_npz(folder / PIN_NAME, {"vertices": pin.vertices, "held": np.asarray(pin.held_m, np.float32)})
+    return {
+        "completion": pin.index,
+        "regions": list(pin.regions),
+        "vertices": int(pin.vertices.sum()),
+        "completions_sha256": pin.of,
+    }
 
 
 def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
