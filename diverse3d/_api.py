@@ -65,6 +65,36 @@ class Result(Completions):
             self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
         )
 
+    def export(
+        self,
+        directory: str | os.PathLike[str],
+        format: show.Format,
+        *,
+        unit: show.Unit | None = None,
+        closed: bool = False,
+        light: Literal["kept", "removed"] = "kept",
+        force: bool = False,
+    ) -> Path:
+        """Write the fit and the heads for another program, and return the folder; `diverse3d export` does it for a
+        result on the disk.
+
+        `format` is glb, ply, obj, stl or npz; vertices keep their order (an STL file's triangles keep theirs, each with
+        corners of its own). `unit` is m, cm or mm: metres if not given, for STL millimetres. `closed` closes the neck
+        of an STL mesh. Raises `InputError` as `save` does, and for a format or unit that isn't there.
+        """
+        check_target(directory, force=force, record=show.EXPORT_RECORD_NAME)
+        skins, faces = self._skins(light), np.asarray(self.faces)
+        spread = self.uncertainty.astype(np.float32)
+        colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)
+        heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(self.vertices))]
+        pictures = [None] * len(heads) if skins is None else [skins.fit, *skins.heads]
+        uv = None if skins is None else skins.uv
+        shapes = (
+            (name, show.Shape(np.asarray(vertices, np.float32), faces, colours, uv, picture, spread))
+            for (name, vertices), picture in zip(heads, pictures, strict=True)
+        )
+        return show.export(shapes, directory, format, unit=unit, closed=closed, force=force)
+
     def plot(self) -> Image.Image:
         """The contact sheet: what was given, the fit, the spread in millimetres, and the heads; takes some seconds."""
         drawing = show.draw(self.seen, self.fit, np.asarray(self.faces), self, self._skins("kept"))

@@ -8,3 +8,9 @@ STANDARD_REGIONS = ("glasses", "face-mask", "random")
 
 NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
 """Noise settings, with the isotropic noise assumed for a head that none was learnt for, in mm a coordinate."""
+
+EXPORT_FORMATS = ("glb", "ply", "obj", "stl", "npz")
+"""Formats that heads are written in."""
+
+EXPORT_UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+"""Units that they are written in, in metres."""

@@ -18,6 +18,7 @@ from ._benchmark import Benchmark
 from ._complete import Complete
 from ._demo import Demo
 from ._doctor import Doctor
+from ._export import Export
 from ._fit import Fit
 from ._head import Head
 from ._interpolate import Interpolate
@@ -37,6 +38,7 @@ Command = (
     | Annotated[Register, subcommand("register")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Interpolate, subcommand("interpolate")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Benchmark, subcommand("benchmark")]
     | Annotated[Doctor, subcommand("doctor")]
