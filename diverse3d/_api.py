@@ -16,6 +16,7 @@ from PIL import Image
 from . import diversify, observe, show
 from ._errors import InputError
 from .diversify import Completions, DiversifyConfig, Given, HeadPath, Learned, Posterior, default_method, get_method
+from .files import Mesh
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
@@ -261,23 +262,25 @@ def observe_mesh(
 
 
 def observe_scan(
-    scan: str | Path | trimesh.Trimesh,
+    scan: str | Path | trimesh.Trimesh | Mesh,
     *,
     head: HeadModel | None = None,
     landmarks: str | Path | Float[np.ndarray, "68 3"] | None = None,
     unit: str | None = None,
+    source: str | None = None,
 ) -> ScanObservation:
     """Observation from a raw scan of a face: any topology or a point cloud, any pose and unit, registered.
 
     `landmarks` (a file, or iBUG's points [68,3] in the scan's coordinates, NaN where not known) and `unit` (m, dm, cm,
-    mm, inch) are found if not given; `head` None is the embedded one. See `diverse3d.register.register`, whose verdict
-    and figures are the observation's `registration`. Raises `InputError` where no face is found or none can be
-    registered, with the likeliest cause.
+    mm, inch) are found if not given; `head` None is the embedded one; `source` is what messages and
+    records call the scan. See `diverse3d.register.register`, whose verdict and figures are the observation's
+    `registration`. Raises `InputError` where no face is found or none can be registered, with the likeliest cause.
     """
     head = load_head() if head is None else head
     given = read_landmarks(Path(landmarks)) if isinstance(landmarks, str | Path) else landmarks
-    source = Path(scan).name if isinstance(scan, str | Path) else "scan"
-    return observed(register(scan, head, landmarks=given, unit=unit), source)
+    if source is None:
+        source = Path(scan).name if isinstance(scan, str | Path) else "scan"
+    return observed(register(scan, head, landmarks=given, unit=unit, source=source), source)
 
 
 def describe(

@@ -15,6 +15,7 @@ from diverse3d._names import EXPORT_FORMATS
 from diverse3d.cli import main
 from diverse3d.files import read_corners, read_mesh, read_npz, write_json
 from diverse3d.head import load_head
+from diverse3d.register._register import coloured
 from diverse3d.show import export, stored_shapes
 from diverse3d.show._export import lidded
 from diverse3d.show._glb import Skin, write_glb
@@ -133,6 +134,23 @@ def test_the_template_as_a_file(kind, head, tmp_path):
     expected = np.asarray(model.template_m, np.float32)
     np.testing.assert_array_equal(with_vertices(out, np.asarray(model.faces)).astype(np.float32), expected)
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
+
+
+def test_what_a_glb_wears_is_read(head, result, tmp_path):
+    mesh, notes = read_mesh(result / "meshes" / "00.glb"), []
+    painted = coloured(mesh, notes)
+    np.testing.assert_array_equal(painted.colours, texture_colours(mesh.picture.pixels(), mesh.uv))
+    damaged = mesh._replace(picture=mesh.picture._replace(data=mesh.picture.data[:200]))
+    assert coloured(damaged, notes).colours is None
+    assert len(notes) == 1 and notes[0].startswith("Its texture was left out. The picture ")
+    vertices = np.asarray(head[1].template_m, np.float32)
+    colours = np.random.default_rng(1).integers(0, 256, vertices.shape, np.uint8)
+    write_glb(tmp_path / "a.glb", vertices, np.asarray(head[1].faces), colours)
+    read = read_mesh(tmp_path / "a.glb")
+    assert (
+        read.picture is None and np.abs(read.colours.astype(int) - colours).max() < 14
+    )  # linear bytes are coarse where dark
+    assert np.abs(read.colours.astype(int) - colours)[colours > 100].max() <= 1
 
 
 REFUSALS = {
