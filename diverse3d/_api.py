@@ -15,6 +15,7 @@ from PIL import Image
 
 from . import diversify, observe, show
 from ._errors import InputError
+from ._names import EXPORT_RECORD_NAME
 from .diversify import Completions, DiversifyConfig, Given, HeadPath, Learned, Posterior, default_method, get_method
 from .files import Mesh
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
@@ -83,7 +84,7 @@ class Result(Completions):
         corners of its own). `unit` is m, cm or mm: metres if not given, for STL millimetres. `closed` closes the neck
         of an STL mesh. Raises `InputError` as `save` does, and for a format or unit that isn't there.
         """
-        check_target(directory, force=force, record=show.EXPORT_RECORD_NAME)
+        check_target(directory, force=force, record=EXPORT_RECORD_NAME)
         skins, faces = self._skins(light), np.asarray(self.faces)
         spread = self.uncertainty.astype(np.float32)
         colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)

@@ -12,5 +12,8 @@ NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
 EXPORT_FORMATS = ("glb", "ply", "obj", "stl", "npz")
 """Formats that heads are written in."""
 
+EXPORT_RECORD_NAME = "export.json"
+"""The file that marks a folder as exported heads."""
+
 EXPORT_UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 """Units that they are written in, in metres."""

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import trimesh
 from helpers import tiny_arrays
+from mutations import Random, in_glb
 from PIL import Image
+from readers import Reader, mutate, outcome
 from safetensors.numpy import save_file
 
 import diverse3d as d3
@@ -151,6 +153,19 @@ def test_what_a_glb_wears_is_read(head, result, tmp_path):
         read.picture is None and np.abs(read.colours.astype(int) - colours).max() < 14
     )  # linear bytes are coarse where dark
     assert np.abs(read.colours.astype(int) - colours)[colours > 100].max() <= 1
+
+
+def test_a_damaged_skin_is_a_clear_error_or_none(result, tmp_path):
+    def read(path):
+        mesh = read_mesh(path)
+        worn = coloured(mesh, [])
+        assert worn.colours is None or worn.colours.shape == mesh.vertices.shape
+        assert mesh.uv is None or (mesh.uv.shape == (len(mesh.vertices), 2) and np.isfinite(mesh.uv).all())
+
+    sound = (result / "meshes" / "00.glb").read_bytes()
+    reader = Reader("skin.glb", lambda: sound, read, (in_glb,))
+    found = [outcome(reader, tmp_path, mutate(reader, Random(seed))) for seed in range(300)]
+    assert {"valid", "refused"} == set(found)
 
 
 REFUSALS = {

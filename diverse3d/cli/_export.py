@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from .._errors import InputError, spelt_out
-from .._names import EXPORT_FORMATS, EXPORT_UNITS_M
+from .._names import EXPORT_FORMATS, EXPORT_RECORD_NAME, EXPORT_UNITS_M
 from ._options import Common
 
 
@@ -50,4 +50,4 @@ class Export(Common):
 
         if not self.folder.is_dir():
             raise InputError(f"There is no folder {self.folder}.")
-        check_target(self.out, force=self.force, record="export.json", needed=(self.folder,))
+        check_target(self.out, force=self.force, record=EXPORT_RECORD_NAME, needed=(self.folder,))

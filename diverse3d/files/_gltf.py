@@ -111,13 +111,11 @@ class _Scene:
                 count = len(self._table(position, 3))
                 if "COLOR_0" in attributes:
                     width = 4 if self._item("accessors", attributes["COLOR_0"]).get("type") == "VEC4" else 3
-                    colours.append(self._values(attributes["COLOR_0"], width)[:, :3])
+                    colours.append(self._worn(attributes["COLOR_0"], width, count)[:, :3])
                 found = self._texture(material)
                 if found is not None and f"TEXCOORD_{found[1]}" in attributes:
-                    places.append(self._values(attributes[f"TEXCOORD_{found[1]}"], 2))
+                    places.append(self._worn(attributes[f"TEXCOORD_{found[1]}"], 2, count))
                     pictures.append(found[0])
-                if any(len(values[-1]) != count for values in (colours, places) if values):
-                    return None, None, None
         except Damaged:
             return None, None, None
         parts = len(self._parts)
@@ -131,6 +129,13 @@ class _Scene:
             linear = np.concatenate(colours)
             return srgb_from_linear(linear) if np.isfinite(linear).all() else None, None, None
         return None, None, None
+
+    def _worn(self, index: Any, width: int, count: int) -> np.ndarray:
+        """Numbers of vertices; raises `Damaged` unless there are as many."""
+        values = self._values(index, width)
+        if len(values) != count:
+            raise Damaged("does not colour every vertex")
+        return values
 
     def _texture(self, material: Any) -> tuple[int, int] | None:
         """Number of the picture that a material shows, and of the places in it."""

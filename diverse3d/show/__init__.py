@@ -6,7 +6,6 @@ from ._animation import animated_glb_bytes as animated_glb_bytes
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._drawing import draw as draw
-from ._export import EXPORT_RECORD_NAME as EXPORT_RECORD_NAME
 from ._export import Format as Format
 from ._export import Shape as Shape
 from ._export import Unit as Unit

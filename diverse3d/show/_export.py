@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from .._errors import InputError
-from .._names import EXPORT_FORMATS, EXPORT_UNITS_M
+from .._names import EXPORT_FORMATS, EXPORT_RECORD_NAME, EXPORT_UNITS_M
 from ..files import (
     RECORD_NAME,
     npz_bytes,
@@ -28,9 +28,6 @@ from ._colour import CLAY, uncertainty_colours
 from ._glb import Skin, glb_bytes
 from ._path import PATH_RECORD_NAME
 from ._record import versions
-
-EXPORT_RECORD_NAME = "export.json"
-"""The file that marks a folder as exported heads."""
 
 Format = Literal["glb", "ply", "obj", "stl", "npz"]
 Unit = Literal["m", "cm", "mm"]
