@@ -50,6 +50,7 @@ if _TYPE_CHECKING:
     from .observe import PhotoObservation as PhotoObservation
     from .register import Registration as Registration
     from .register import ScanObservation as ScanObservation
+    from .show import write_mesh as write_mesh
     from .surface import Perspective as Perspective
     from .surface import WeakPerspective as WeakPerspective
 
@@ -80,6 +81,7 @@ _NAMES = {
     "metrics": ("UNITS",),
     "observe": ("MeshObservation", "Observation", "PhotoObservation"),
     "register": ("Registration", "ScanObservation"),
+    "show": ("write_mesh",),
     "surface": ("Perspective", "WeakPerspective"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import diversify, observe, show
 from ._errors import InputError
+from ._names import EXPORT_RECORD_NAME
 from .diversify import (
     Completions,
     DiversifyConfig,
@@ -29,7 +30,7 @@ from .diversify import (
     default_method,
     get_method,
 )
-from .files import npz_bytes
+from .files import Mesh, npz_bytes
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
 from .fit import fit as fit_observation
 from .head import HeadModel, load_head
@@ -78,6 +79,36 @@ class Result(Completions):
         return show.save(
             self, directory, force=force, run=self.run, stages=stages, options=options, textures=skins, report=report
         )
+
+    def export(
+        self,
+        directory: str | os.PathLike[str],
+        format: show.Format,
+        *,
+        unit: show.Unit | None = None,
+        closed: bool = False,
+        light: Literal["kept", "removed"] = "kept",
+        force: bool = False,
+    ) -> Path:
+        """Write the fit and the heads for another program, and return the folder; `diverse3d export` does it for a
+        result on the disk.
+
+        `format` is glb, ply, obj, stl or npz; vertices keep their order (an STL file's triangles keep theirs, each with
+        corners of its own). `unit` is m, cm or mm: metres if not given, for STL millimetres. `closed` closes the neck
+        of an STL mesh. Raises `InputError` as `save` does, and for a format or unit that isn't there.
+        """
+        check_target(directory, force=force, record=EXPORT_RECORD_NAME)
+        skins, faces = self._skins(light), np.asarray(self.faces)
+        spread = self.uncertainty.astype(np.float32)
+        colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)
+        heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(self.vertices))]
+        pictures = [None] * len(heads) if skins is None else [skins.fit, *skins.heads]
+        uv = None if skins is None else skins.uv
+        shapes = (
+            (name, show.Shape(np.asarray(vertices, np.float32), faces, colours, uv, picture, spread))
+            for (name, vertices), picture in zip(heads, pictures, strict=True)
+        )
+        return show.export(shapes, directory, format, unit=unit, closed=closed, force=force)
 
     def plot(self) -> Image.Image:
         """The contact sheet: what was given, the fit, the spread in millimetres, and the heads; takes some seconds."""
@@ -317,23 +348,25 @@ def observe_mesh(
 
 
 def observe_scan(
-    scan: str | Path | trimesh.Trimesh,
+    scan: str | Path | trimesh.Trimesh | Mesh,
     *,
     head: HeadModel | None = None,
     landmarks: str | Path | Float[np.ndarray, "68 3"] | None = None,
     unit: str | None = None,
+    source: str | None = None,
 ) -> ScanObservation:
     """Observation from a raw scan of a face: any topology or a point cloud, any pose and unit, registered.
 
     `landmarks` (a file, or iBUG's points [68,3] in the scan's coordinates, NaN where not known) and `unit` (m, dm, cm,
-    mm, inch) are found if not given; `head` None is the embedded one. See `diverse3d.register.register`, whose verdict
-    and figures are the observation's `registration`. Raises `InputError` where no face is found or none can be
-    registered, with the likeliest cause.
+    mm, inch) are found if not given; `head` None is the embedded one; `source` is what messages and
+    records call the scan. See `diverse3d.register.register`, whose verdict and figures are the observation's
+    `registration`. Raises `InputError` where no face is found or none can be registered, with the likeliest cause.
     """
     head = load_head() if head is None else head
     given = read_landmarks(Path(landmarks)) if isinstance(landmarks, str | Path) else landmarks
-    source = Path(scan).name if isinstance(scan, str | Path) else "scan"
-    return observed(register(scan, head, landmarks=given, unit=unit), source)
+    if source is None:
+        source = Path(scan).name if isinstance(scan, str | Path) else "scan"
+    return observed(register(scan, head, landmarks=given, unit=unit, source=source), source)
 
 
 def describe(

@@ -258,6 +258,7 @@ METHODS: dict[str, Method] = {
         pool=200,
     ),
 }
+"""Every method by its name."""
 
 DEFAULT_METHOD = "hybrid-dpp"
 WITHOUT_WEIGHTS = "posterior-dpp"

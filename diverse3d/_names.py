@@ -9,3 +9,12 @@ STANDARD_REGIONS = ("glasses", "face-mask", "random")
 NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
 """Noise settings, with the isotropic noise assumed of vertices where none was learnt for a head, in mm a coordinate; a
 photo's own, `photo`, is that of its landmarks."""
+
+EXPORT_FORMATS = ("glb", "ply", "obj", "stl", "npz")
+"""Formats that heads are written in."""
+
+EXPORT_RECORD_NAME = "export.json"
+"""The file that marks a folder as exported heads."""
+
+EXPORT_UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+"""Units that they are written in, in metres."""

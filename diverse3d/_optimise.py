@@ -19,6 +19,7 @@ RESULT_TEXT = {
     BUDGET_USED: "step budget used",
     DIVERGED: "diverged; the start was kept",
 }
+"""What a fit's result code means."""
 
 
 class Solution(eqx.Module, Generic[Y]):

@@ -46,7 +46,7 @@ def test_the_readmes_commands_work_one_after_the_other():
 
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.split()) <= 550
+    assert len(text.split()) <= 450
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -12,7 +12,9 @@ from helpers import draw_nothing, tiny_arrays
 from safetensors.numpy import save_file
 
 from diverse3d._api import complete, observe_mesh
+from diverse3d._names import EXPORT_FORMATS
 from diverse3d.cli import main
+from diverse3d.cli._score_files import read_given
 from diverse3d.head import load_head
 from diverse3d.metrics import UNITS, report, ruler_of
 
@@ -137,6 +139,15 @@ def test_own_results_get_the_very_figures_of_their_record(files, tmp_path, singl
     known = score(tmp_path / "result", "--truth", tmp_path / "truth.npz", files=files, out=tmp_path / "figures.json")
     for name, value in result.metrics(truth).items():
         np.testing.assert_allclose(known[name], value, rtol=1e-9, err_msg=name)
+    # Exported, they are the same heads in every format, and the command writes what the method writes.
+    for kind in EXPORT_FORMATS:
+        exported = read_given(result.export(tmp_path / kind, kind), head)
+        np.testing.assert_allclose(exported.vertices, result.vertices, atol=2e-7, err_msg=kind)
+        assert exported.unit == ("millimetres" if kind == "stl" else "metres")
+    given = [str(tmp_path / "result"), "--format", "ply", "--out", str(tmp_path / "again"), "--quiet"]
+    assert main(["export", *given]) == 0
+    for name in ("fit", "00", "09"):
+        assert (tmp_path / "again" / f"{name}.ply").read_bytes() == (tmp_path / "ply" / f"{name}.ply").read_bytes()
     # The mask of a result serves other sets.
     mask = ["--visible", tmp_path / "result" / "completions.npz"]
     other = score(files / "set", *mask, files=files, out=tmp_path / "figures.json")

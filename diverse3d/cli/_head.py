@@ -1,4 +1,4 @@
-"""The commands `head import`, `head get`, `head build` and `head info`."""
+"""The commands `head import`, `head get`, `head build`, `head template` and `head info`."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from .._errors import InputError
+from .._names import EXPORT_UNITS_M
 from .._suggest import nearest
 from ._console import say, show_table
 from ._options import Common, OptionalFile
@@ -183,6 +184,36 @@ class HeadInfo(Common):
         return 0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadTemplate(Common):
+    """The bare template of a head as a mesh, for other programs: the topology, vertex order and colours."""
+
+    file: Positional[OptionalFile] = None
+    """Head file; the embedded head if not given."""
+    out: Path
+    """Mesh to write: .glb, .ply, .obj, .stl or .npz."""
+    unit: Literal[tuple(EXPORT_UNITS_M)] | None = None
+    """Unit of the file; metres if not given, but millimetres for STL."""
+    closed: bool = False
+    """Close the neck of an STL file, for printing."""
+    force: bool = False
+    """Replace the file that is there."""
+
+    def run(self) -> int:
+        """Read the head, write its template."""
+        import numpy as np
+
+        from ..head import load_head
+        from ..show import write_mesh
+
+        _check_place(self.out, force=self.force)
+        head = load_head(self.file, dtype=np.float32)
+        colours = None if head.colours is None else np.asarray(head.colours)
+        write_mesh(self.out, head.template_m, head.faces, colours=colours, unit=self.unit, closed=self.closed)
+        say(f"{head.n_vertices} vertices and {head.faces.shape[0]} triangles in {self.out}", self.quiet)
+        return 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Head:
     """Head files: get or import an open one or FLAME's, build the embedded one, or see what is in one."""
@@ -191,6 +222,7 @@ class Head:
         Annotated[HeadImport, subcommand("import")]
         | Annotated[HeadGet, subcommand("get")]
         | Annotated[HeadBuild, subcommand("build")]
+        | Annotated[HeadTemplate, subcommand("template")]
         | Annotated[HeadInfo, subcommand("info")]
     )
 
@@ -271,6 +303,10 @@ def _finish(imported: "Imported", out: Path, *, quiet: bool) -> int:
 def _check_out(path: Path, *, force: bool) -> None:
     if path.suffix != ".safetensors":
         raise InputError(f"{path} must end in .safetensors.")
+    _check_place(path, force=force)
+
+
+def _check_place(path: Path, *, force: bool) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path} can't be written: name a file in a folder that exists.")
     if path.exists() and not force:

@@ -18,6 +18,7 @@ from ._benchmark import Benchmark
 from ._complete import Complete
 from ._demo import Demo
 from ._doctor import Doctor
+from ._export import Export
 from ._fit import Fit
 from ._head import Head
 from ._interpolate import Interpolate
@@ -41,6 +42,7 @@ Command = (
     | Annotated[Interpolate, subcommand("interpolate")]
     | Annotated[Pin, subcommand("pin")]
     | Annotated[View, subcommand("view")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Score, subcommand("score")]
     | Annotated[Benchmark, subcommand("benchmark")]
     | Annotated[Doctor, subcommand("doctor")]

@@ -26,6 +26,7 @@ from .._names import NOISE_SIGMA_MM, REGIONS
 if TYPE_CHECKING:
     import jax
 
+    from ..files import Mesh
     from ..fit import FitConfig
     from ..head import HeadModel
     from ..observe import Observation, Which
@@ -181,8 +182,11 @@ class FitOptions(Common):
         """The observation that the options describe."""
         from .. import _api
 
-        if self._is_scan(head):
-            return _api.observe_scan(self.input, head=head, landmarks=self.landmarks, unit=self.unit)
+        scan = self._scan(head)
+        if scan is not None:
+            return _api.observe_scan(
+                scan, head=head, landmarks=self.landmarks, unit=self.unit, source=self.input.name
+            )  # fmt: skip
         if self._is_mesh():
             return _api.observe_mesh(self.input, head=head, hidden=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
@@ -218,15 +222,16 @@ class FitOptions(Common):
 
         return self.input.suffix.lower() in {*MESH_SUFFIXES, *files.MESH_SUFFIXES}
 
-    def _is_scan(self, head: "HeadModel") -> bool:
-        """Whether the input is a mesh or point cloud that isn't in the head's topology, without marks of hidden
-        vertices (those would be of another mesh)."""
+    def _scan(self, head: "HeadModel") -> "Mesh | None":
+        """The mesh or point cloud, where it isn't in the head's topology and without marks of hidden vertices (those
+        would be of another mesh)."""
         from .. import files
 
         if self.input.suffix.lower() not in files.MESH_SUFFIXES or self.mask is not None:
-            return False
+            return None
         mesh = files.read_mesh(self.input)
-        return self.landmarks is not None or not (len(mesh.vertices) == head.n_vertices and len(mesh.faces))
+        own = self.landmarks is None and len(mesh.vertices) == head.n_vertices and len(mesh.faces)
+        return None if own else mesh
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,8 @@ class Score(Common):
     Nothing is random, and nothing is aligned: all meshes must lie in one frame."""
 
     folder: Positional[Annotated[Path, arg(metavar="DIR")]]
-    """A result's folder, or one with completions as .ply, .obj, .off, .glb, .gltf or .npz (`vertices` [N,V,3]);
-    metres to millimetres."""
+    """A result's folder, or one with completions as .ply, .obj, .off, .glb, .gltf, .stl (as exported) or .npz
+    (`vertices` [N,V,3]); metres to millimetres."""
     truth: OptionalFile = None
     """The true head (a mesh); without it, what needs no truth is measured."""
     visible: OptionalFile = None

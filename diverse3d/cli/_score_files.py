@@ -6,12 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .._errors import InputError
-from ..files import UNITS_M, Limits, lines_of, read_bytes, read_npy, read_npz
+from ..files import UNITS_M, Limits, lines_of, read_bytes, read_corners, read_npy, read_npz
 from ..head import HeadModel
 from ..observe._mesh import MESH_SUFFIXES, mesh_unit, read_mesh
 from ._stored import read_completions
 
 _UNITS = {metres: name for name, metres in UNITS_M.items()}
+
+_SUFFIXES = (*MESH_SUFFIXES, ".stl")
 
 _LONG_EDGES = 3.0
 """Times the head's own mean edge length: vertices in another order make edges that run all over the head."""
@@ -43,17 +45,17 @@ def read_given(folder: Path, head: HeadModel) -> Given:
     for result in (folder, folder.resolve().parent) if folder.resolve().name == "meshes" else (folder,):
         if (result / "completions.npz").is_file():
             return _read_result(result, head)
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in MESH_SUFFIXES and path.is_file())
-    # Of our meshes, copied elsewhere, all but the fit are completions.
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    # Of our meshes, exported or copied elsewhere, all but the fit are completions.
     if len(paths) > 1:
-        paths = [path for path in paths if path.name != "fit.glb"]
+        paths = [path for path in paths if path.stem != "fit"]
     if not paths:
-        raise InputError(f"{folder} holds no meshes: put the completions there as {', '.join(MESH_SUFFIXES)} files.")
+        raise InputError(f"{folder} holds no meshes: put the completions there as {', '.join(_SUFFIXES)} files.")
     limits = Limits.from_environment()
     sets: list[np.ndarray] = []
     units: dict[float, Path] = {}
     for path in paths:
-        vertices = read_mesh(path)[0]
+        vertices = _vertices(path, head)
         vertices = vertices[None] if vertices.ndim == 2 else vertices
         if sets and vertices.ndim == 3 and vertices.shape[1:] != sets[0].shape[1:]:
             raise InputError(
@@ -73,7 +75,7 @@ def read_given(folder: Path, head: HeadModel) -> Given:
 
 def read_head_mesh(path: Path, head: HeadModel) -> np.ndarray:
     """Vertices [V, 3] in metres of one mesh in the head's topology; raises `InputError` as `read_given` does."""
-    vertices = read_mesh(path)[0]
+    vertices = _vertices(path, head)
     if vertices.ndim == 3 and len(vertices) != 1:
         raise InputError(f"{path} holds {len(vertices)} meshes; give one.")
     return _checked(vertices[None] if vertices.ndim == 2 else vertices, path, head, {})[0]
@@ -118,6 +120,23 @@ def _from_indices(path: Path, head: HeadModel) -> np.ndarray:
                 )
             visible[int(word)] = True
     return visible
+
+
+def _vertices(path: Path, head: HeadModel) -> np.ndarray:
+    """Vertices as a file orders them; of STL, which has none but corners, by the head's triangles in their order."""
+    if path.suffix.lower() != ".stl":
+        return read_mesh(path)[0]
+    corners, faces = read_corners(path), np.asarray(head.faces)
+    vertices = np.full((head.n_vertices, 3), np.nan)
+    if len(corners) >= len(faces):  # lids come after the head's own
+        corners = corners[: len(faces)]
+        vertices[faces] = corners
+        if np.array_equal(vertices[faces], corners):
+            return vertices
+    raise InputError(
+        f"{path} is no STL file of the head '{head.name}' with its {len(faces)} triangles in their order, and an STL "
+        "file says no other order of vertices; give .ply, .obj, .glb or .npz."
+    )
 
 
 def _read_result(folder: Path, head: HeadModel) -> Given:

@@ -17,6 +17,7 @@ SAMPLE_TEXT = {
     SAMPLE_REPAIRED: "left the visible part by more than the tolerance; the kriging correction brought it back",
     SAMPLE_IMPOSSIBLE: "was no head that can be; the fit stands in its place",
 }
+"""What a sample's result code means."""
 
 
 class Completions(eqx.Module):

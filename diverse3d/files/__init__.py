@@ -5,6 +5,7 @@ from ._folder import check_target as check_target
 from ._folder import whole_folder as whole_folder
 from ._folder import write_record as write_record
 from ._glb import GlbWriter as GlbWriter
+from ._images import Picture as Picture
 from ._images import read_mask as read_mask
 from ._images import read_photo as read_photo
 from ._images import write_png as write_png
@@ -22,6 +23,7 @@ from ._mesh import lines_of as lines_of
 from ._mesh import visible_by as visible_by
 from ._meshes import MESH_SUFFIXES as MESH_SUFFIXES
 from ._meshes import Registered as Registered
+from ._meshes import read_corners as read_corners
 from ._meshes import read_mesh as read_mesh
 from ._meshes import read_registered as read_registered
 from ._npz import npz_bytes as npz_bytes
@@ -33,8 +35,12 @@ from ._safetensors import Tensors as Tensors
 from ._safetensors import read_safetensors as read_safetensors
 from ._safetensors import read_safetensors_texts as read_safetensors_texts
 from ._safetensors import write_safetensors as write_safetensors
+from ._srgb import srgb_from_linear as srgb_from_linear
 from ._temporary import temporary_folder as temporary_folder
 from ._temporary import temporary_root as temporary_root
 from ._units import UNITS_M as UNITS_M
 from ._units import unit_by_size as unit_by_size
 from ._whole import whole_file as whole_file
+from ._written import obj_files as obj_files
+from ._written import ply_bytes as ply_bytes
+from ._written import stl_bytes as stl_bytes

@@ -1,4 +1,5 @@
-"""glTF 2.0 files (.glb, and .gltf with its data embedded): vertices in their order, placed as the scene says."""
+"""glTF 2.0 files (.glb, and .gltf with its data embedded): vertices in their order, placed as the scene says, with the
+colours or the one embedded texture that they wear."""
 
 import base64
 import binascii
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from .._errors import InputError
+from ._images import Picture
 from ._json import parse_json
 from ._limits import Limits, read_bytes
 from ._mesh import Damaged, Mesh, Polygons, first_mark, visible_by
+from ._srgb import srgb_from_linear
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_WIDTHS = {"SCALAR": 1, "VEC3": 3}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _TRIANGLES = (4, 5, 6)
 _EMBEDDED = re.compile(r"data:application/(?:octet-stream|gltf-buffer);base64,")
 _HARMLESS = ("KHR_mesh_quantization", "KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_lights_")
@@ -65,6 +68,7 @@ class _Scene:
         self._tree, self._path, self._limits = tree, path, limits
         self._buffers = {} if embedded is None else {0: embedded}
         self._parts: list[tuple[np.ndarray, int, int | None, str]] = []
+        self._looks: list[tuple[dict[str, Any], Any]] = []
         self._count, self._polygons = 0, Polygons(path, limits)
 
     def read(self) -> Mesh:
@@ -96,7 +100,66 @@ class _Scene:
                     raise Damaged("does not mark every vertex as visible or hidden")
                 visible[start:end] = visible_by(name, values)
         marks = visible if marked and marked == len(self._parts) else None
-        return Mesh(vertices, self._polygons.triangles(self._count), marks)
+        colours, uv, picture = self._look()
+        return Mesh(vertices, self._polygons.triangles(self._count), marks, colours, uv, picture)
+
+    def _look(self) -> tuple[np.ndarray | None, np.ndarray | None, Picture | None]:
+        """Colours, or places in the one embedded texture, of all vertices; a damaged look leaves the shape sound."""
+        colours, places, pictures = [], [], []
+        try:
+            for (attributes, material), (_, position, _, _) in zip(self._looks, self._parts, strict=True):
+                count = len(self._table(position, 3))
+                if "COLOR_0" in attributes:
+                    width = 4 if self._item("accessors", attributes["COLOR_0"]).get("type") == "VEC4" else 3
+                    colours.append(self._worn(attributes["COLOR_0"], width, count)[:, :3])
+                found = self._texture(material)
+                if found is not None and f"TEXCOORD_{found[1]}" in attributes:
+                    places.append(self._worn(attributes[f"TEXCOORD_{found[1]}"], 2, count))
+                    pictures.append(found[0])
+        except Damaged:
+            return None, None, None
+        parts = len(self._parts)
+        if parts and len(places) == parts and len({*pictures}) == 1:
+            uv = np.concatenate(places)
+            data = self._picture(pictures[0]) if np.isfinite(uv).all() else None
+            if data is not None:
+                uv[:, 1] = 1.0 - uv[:, 1]
+                return None, uv, Picture(data, self._path)
+        if parts and len(colours) == parts:
+            linear = np.concatenate(colours)
+            return srgb_from_linear(linear) if np.isfinite(linear).all() else None, None, None
+        return None, None, None
+
+    def _worn(self, index: Any, width: int, count: int) -> np.ndarray:
+        """Numbers of vertices; raises `Damaged` unless there are as many."""
+        values = self._values(index, width)
+        if len(values) != count:
+            raise Damaged("does not colour every vertex")
+        return values
+
+    def _texture(self, material: Any) -> tuple[int, int] | None:
+        """Number of the picture that a material shows, and of the places in it."""
+        if material is None:
+            return None
+        surface = self._item("materials", material).get("pbrMetallicRoughness")
+        shown = surface.get("baseColorTexture") if isinstance(surface, dict) else None
+        if not isinstance(shown, dict):
+            return None
+        source, places = self._item("textures", shown.get("index")).get("source"), shown.get("texCoord", 0)
+        return (source, places) if isinstance(source, int) and isinstance(places, int) else None
+
+    def _picture(self, index: int) -> bytes | None:
+        """Content of a picture that lies in the file's own data."""
+        try:
+            view = self._item("bufferViews", self._item("images", index).get("bufferView"))
+            buffer, start, length = (
+                self._buffer(view.get("buffer")),
+                _whole(view, "byteOffset", 0),
+                _whole(view, "byteLength"),
+            )
+        except Damaged:
+            return None
+        return buffer[start : start + length] if start + length <= len(buffer) else None
 
     def _roots(self) -> list[Any]:
         if _list(self._tree, "scenes"):
@@ -123,6 +186,7 @@ class _Scene:
                     raise self._too_many()
                 name = first_mark(attributes)
                 self._parts.append((place, position, None if name is None else attributes[name], name or ""))
+                self._looks.append((attributes, part.get("material")))
             corners = np.arange(count) if corners is None else corners
             if len(corners) > 3 * self._limits.mesh_elements:
                 raise self._too_many()

@@ -5,6 +5,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -60,6 +61,22 @@ def read_photo(
     return np.array(image)
 
 
+class Picture(NamedTuple):
+    """A picture inside another file, not yet decoded."""
+
+    data: bytes
+    """Its file's content."""
+    path: Path
+    """The file that holds it."""
+
+    def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
+        """As upright sRGB over white; raises `InputError` as `read_photo` does."""
+        limits = Limits.from_environment()
+        if len(self.data) > limits.image_bytes:
+            raise limits.exceeded("image_bytes", f"The picture in {self.path} is larger")
+        return np.asarray(_decoded(self.data, self.path, limits, "white"))
+
+
 def read_mask(
     path: str | os.PathLike[str], shape_hw: tuple[int, int], *, max_pixels: int | None = None
 ) -> Bool[np.ndarray, "height width"]:
@@ -107,7 +124,10 @@ def _read(path: Path, max_pixels: int | None, background: str | None) -> Image.I
     limits = Limits.from_environment()
     if max_pixels is not None:
         limits = dataclasses.replace(limits, image_pixels=max_pixels)
-    data = read_bytes(path, "image_bytes", limits)
+    return _decoded(read_bytes(path, "image_bytes", limits), path, limits, background)
+
+
+def _decoded(data: bytes, path: Path, limits: Limits, background: str | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size limit only warns; ours decides

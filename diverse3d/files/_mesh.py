@@ -1,6 +1,6 @@
 """What is read of a mesh file: vertices in the file's own order, triangles, and which vertices it marks visible.
 
-Materials, textures and anything in other files are never looked at.
+Of textures, one that the file holds itself is kept as it is there; nothing in other files is ever looked at.
 """
 
 from array import array
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._images import Picture
 from ._limits import Limits
 
 _VISIBLE_NAMES, _HIDDEN_NAMES = ("visible", "visibility"), ("hidden", "occluded", "mask")
@@ -27,6 +28,10 @@ class Mesh(NamedTuple):
     """float64 [V], 1 visible and 0 hidden, where the file says so; what else is there, its reader refuses."""
     colours: np.ndarray | None = None
     """uint8 [V, 3], sRGB, where the file gives its vertices colours."""
+    uv: np.ndarray | None = None
+    """float64 [V, 2], places in the picture, u to the right and v upwards."""
+    picture: Picture | None = None
+    """The texture that all of it wears, not yet decoded."""
 
 
 class Damaged(Exception):

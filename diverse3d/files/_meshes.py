@@ -1,7 +1,8 @@
 """One mesh of any format, and the registered meshes of a folder."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ._gltf import read_gltf
 from ._limits import Limits
 from ._mesh import Damaged, Mesh
 from ._npz import read_npy, read_npz
-from ._obj import read_obj, read_off, read_stl
+from ._obj import read_obj, read_off, read_stl, read_stl_corners
 from ._ply import read_ply
 
 _READERS = {
@@ -29,9 +30,18 @@ def read_mesh(path: Path, limits: Limits | None = None) -> Mesh:
     Raises `InputError` where there is no such file, it is damaged, or declares more than `limits` allow.
     """
     limits = Limits.from_environment() if limits is None else limits
+    return _read(path, _READERS[path.suffix.lower()], limits)
+
+
+def read_corners(path: Path, limits: Limits | None = None) -> np.ndarray:
+    """Corners float64 [F, 3, 3] of an STL file's triangles, in their order; raises `InputError` as `read_mesh` does."""
+    return _read(path, read_stl_corners, Limits.from_environment() if limits is None else limits)
+
+
+def _read(path: Path, reader: Callable[[Path, Limits], Any], limits: Limits) -> Any:
     try:
         with np.errstate(invalid="ignore"):  # a signalling NaN, which casting and comparing complain of, is a NaN
-            return _READERS[path.suffix.lower()](path, limits)
+            return reader(path, limits)
     except Damaged as error:
         raise InputError(f"{path} can't be read as a mesh: it {error}.") from None
 

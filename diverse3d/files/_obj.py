@@ -9,7 +9,9 @@ from ._limits import Limits, read_bytes
 from ._mesh import Damaged, Mesh, Polygons, lines_of, row_of_numbers, srgb_bytes
 
 _OFF_NAMES = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
-_STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+
+STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+"""A row of a binary STL file."""
 
 
 def read_obj(path: Path, limits: Limits) -> Mesh:
@@ -67,25 +69,28 @@ def read_off(path: Path, limits: Limits) -> Mesh:
 
 def read_stl(path: Path, limits: Limits) -> Mesh:
     """Triangles of an STL file, text or binary, and their vertices, those in one place taken for one."""
+    vertices, faces = np.unique(read_stl_corners(path, limits).reshape(-1, 3), axis=0, return_inverse=True)
+    return Mesh(vertices, faces.reshape(-1, 3).astype(np.int32))
+
+
+def read_stl_corners(path: Path, limits: Limits) -> np.ndarray:
+    """float64 [F, 3, 3]: the corners of an STL file's triangles as they stand there, text or binary."""
     data = read_bytes(path, "mesh_bytes", limits)
     count = int.from_bytes(data[80:84], "little")
-    if len(data) >= 84 and len(data) == 84 + count * _STL_TRIANGLE.itemsize:
+    if len(data) >= 84 and len(data) == 84 + count * STL_TRIANGLE.itemsize:
         if count > limits.mesh_elements:
             raise limits.exceeded("mesh_elements", f"{path} declares more vertices or triangles")
-        corners = np.frombuffer(data, _STL_TRIANGLE, count, 84)["corners"].reshape(-1, 3).astype(np.float64)
-    else:
-        if not data.lstrip().startswith(b"solid"):
-            raise Damaged("is no whole STL file")
-        if len(data) > limits.text_bytes:
-            raise limits.exceeded("text_bytes", f"{path} is text, and larger")
-        values = array("d")
-        for line in lines_of(data, path, limits):
-            if line.startswith(b"vertex"):
-                values.extend(row_of_numbers(line.split()[1:], 3))
-                if len(values) // 9 > limits.mesh_elements:
-                    raise limits.exceeded("mesh_elements", f"{path} has more vertices or triangles")
-        if len(values) % 9:
-            raise Damaged("has a triangle without its corners")
-        corners = np.array(values).reshape(-1, 3)
-    vertices, faces = np.unique(corners, axis=0, return_inverse=True)
-    return Mesh(vertices, faces.reshape(-1, 3).astype(np.int32))
+        return np.frombuffer(data, STL_TRIANGLE, count, 84)["corners"].astype(np.float64)
+    if not data.lstrip().startswith(b"solid"):
+        raise Damaged("is no whole STL file")
+    if len(data) > limits.text_bytes:
+        raise limits.exceeded("text_bytes", f"{path} is text, and larger")
+    values = array("d")
+    for line in lines_of(data, path, limits):
+        if line.startswith(b"vertex"):
+            values.extend(row_of_numbers(line.split()[1:], 3))
+            if len(values) // 9 > limits.mesh_elements:
+                raise limits.exceeded("mesh_elements", f"{path} has more vertices or triangles")
+    if len(values) % 9:
+        raise Damaged("has a triangle without its corners")
+    return np.array(values).reshape(-1, 3, 3)

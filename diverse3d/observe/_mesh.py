@@ -52,7 +52,12 @@ def observe_mesh(
     hidden = _former_names(hidden, visible, hidden_file)
     source = "mesh"
     marks: np.ndarray | None = None
-    if isinstance(mesh, str | Path):
+    arrays: dict[str, np.ndarray] = {}
+    if isinstance(mesh, str | Path) and Path(mesh).suffix.lower() == ".npz":
+        source = spelt_out(Path(mesh).name)
+        arrays = read_npz(Path(mesh))
+        vertices, marks = _of_arrays(arrays, Path(mesh))
+    elif isinstance(mesh, str | Path):
         source = spelt_out(Path(mesh).name)
         vertices, marks = read_mesh(Path(mesh))
     elif isinstance(mesh, trimesh.Trimesh):
@@ -88,7 +93,7 @@ def observe_mesh(
             f"{missing.sum()} vertices all lie at ({x:.6g}, {y:.6g}, {z:.6g}): they count as missing, and so as hidden."
         )
     kept = np.where(marks[:, None], vertices, 0.0)
-    noise = _noise_in(Path(mesh), head.n_vertices) if isinstance(mesh, str | Path) else None
+    noise = _noise_in(arrays, str(mesh), head.n_vertices) if arrays else None
     unit_m = mesh_unit(kept, marks, template_m, source)
     check_place(unit_m * kept[marks], source)
     digest = hashlib.sha256(kept.tobytes() + marks.tobytes()).hexdigest()
@@ -121,11 +126,8 @@ def mesh_unit(vertices: np.ndarray, visible: np.ndarray, template_m: np.ndarray,
     return unit[1]
 
 
-def _noise_in(path: Path, count: int) -> SurfaceNoise | None:
+def _noise_in(arrays: dict[str, np.ndarray], path: str, count: int) -> SurfaceNoise | None:
     """The noise that `register` stores beside a registered head's vertices; None where a file holds none."""
-    if path.suffix.lower() != ".npz":
-        return None
-    arrays = read_npz(path, Limits.from_environment())
     shapes = {"normals": (count, 3), "along_m": (count,), "across_m": (count,)}
     if not set(shapes) <= set(arrays):
         return None
@@ -198,10 +200,7 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Vertices of a mesh file, and which are visible if it says so."""
     limits, suffix = Limits.from_environment(), path.suffix.lower()
     if suffix == ".npz":
-        arrays = read_npz(path, limits)
-        if "vertices" not in arrays:
-            raise InputError(f"{path} holds no array 'vertices'.")
-        return _numbers(arrays["vertices"], str(path)), arrays.get("visible")
+        return _of_arrays(read_npz(path, limits), path)
     refuse_other_meshes(path)
     if suffix not in MESH_SUFFIXES:
         raise InputError(f"{path} can't be read as a mesh by its name: give a {', '.join(MESH_SUFFIXES)} file.")
@@ -209,6 +208,12 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not len(mesh.faces):
         raise InputError(f"{path} holds no faces; a mesh in the head's topology is needed.")
     return mesh.vertices, mesh.visible
+
+
+def _of_arrays(arrays: dict[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    if "vertices" not in arrays:
+        raise InputError(f"{path} holds no array 'vertices'.")
+    return _numbers(arrays["vertices"], str(path)), arrays.get("visible")
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from .._errors import InputError
 from ..files import Mesh
 from ..fit import mean_head
 from ..head import HeadModel
-from ..surface import Portrait, host_normals
+from ..surface import Portrait, host_normals, texture_colours
 from . import _icp
 from ._cloud import Cloud, pieces_of
 from ._pose import Pose, find_pose, given_pose, other_faces, places68
@@ -86,18 +86,21 @@ def register(
     *,
     landmarks: Float[np.ndarray, "68 3"] | None = None,
     unit: str | None = None,
+    source: str | None = None,
 ) -> Registration:
     """Register a raw scan: any topology or none, any pose, one face.
 
     `landmarks` are iBUG's points in the scan's own coordinates, NaN where not known; without them the scan is shown to
     the face detector from all sides. `unit` (m, dm, cm, mm, inch) is recognised by the face's size if not given. After
     pose and unit all coefficients and the head's smooth residual are registered point to plane, then what no head
-    follows is taken up by a smooth displacement along the normals. Raises `InputError` where no face is found or the
+    follows is taken up by a smooth displacement along the normals. `source` is what messages call the scan; its file's
+    name if not given. Raises `InputError` where no face is found or the
     verdict is refused, with the likeliest cause.
     """
-    source, mesh = _read(scan)
-    surface = ScanSurface(mesh, source)
+    own, mesh = _read(scan)
+    source = source or own
     notes: list[str] = []
+    surface = ScanSurface(coloured(mesh, notes), source)
     whole = surface.cloud(4.0e4 / surface.extent**2)
     if landmarks is None:
         pose = find_pose(whole, head, source)
@@ -214,6 +217,17 @@ def _read(scan: Any) -> tuple[str, Mesh]:
     if isinstance(scan, trimesh.Trimesh):
         return "scan", Mesh(np.asarray(scan.vertices), np.asarray(scan.faces, np.int32))
     return "scan", scan
+
+
+def coloured(mesh: Mesh, notes: list[str]) -> Mesh:
+    """A scan with its texture's colours at its vertices; a texture that can't be read is left out, and said."""
+    if mesh.picture is None or mesh.uv is None:
+        return mesh
+    try:
+        return mesh._replace(colours=texture_colours(mesh.picture.pixels(), mesh.uv))
+    except InputError as error:
+        notes.append(f"Its texture was left out. {error}")
+        return mesh
 
 
 def _unit(scale_m: float, asked: str | None, source: str, notes: list[str]) -> tuple[str, float]:

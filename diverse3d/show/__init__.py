@@ -7,6 +7,13 @@ from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._drawing import draw as draw
 from ._glb import Skin as Skin
+from ._export import Format as Format
+from ._export import Shape as Shape
+from ._export import Unit as Unit
+from ._export import export as export
+from ._export import source_facts as source_facts
+from ._export import stored_shapes as stored_shapes
+from ._export import write_mesh as write_mesh
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
 from ._panels import occluder_overlay as occluder_overlay

@@ -321,8 +321,8 @@ def _unusual(result: Completions) -> list[str]:
         )
     if result.noise_widening > _WORTH_SAYING and result.noise == PICTURE_NOISE:
         notes.append(
-            f"The photo's landmarks lie {result.noise_widening:.1f} times as far from any likely head as the detector errs, "
-            "so the completions follow them less firmly; is it one face, of a grown person, without a wide-angle lens?"
+            f"The photo's landmarks lie {result.noise_widening:.1f} times as far from any likely head as the detector "
+            "errs, so the completions follow them less firmly; is it one face, of a grown person, not taken from very near?"
         )
     elif result.noise_widening > _WORTH_SAYING:
         notes.append(

@@ -28,6 +28,7 @@ from ._rotation import rotation_matrix as rotation_matrix
 from ._srgb import decode_srgb as decode_srgb
 from ._srgb import linear_from_srgb as linear_from_srgb
 from ._srgb import srgb_from_linear as srgb_from_linear
+from ._srgb import texture_colours as texture_colours
 from ._unwrap import unwrap as unwrap
 from ._visible import facing_camera as facing_camera
 from ._zbuffer import Hits as Hits

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from ..files import srgb_from_linear as srgb_from_linear
+
 
 def linear_from_srgb(colour: UInt8[np.ndarray, "*n 3"] | Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     """Linear light from 0 to 1 of sRGB values from 0 to 255."""
@@ -11,11 +13,18 @@ def linear_from_srgb(colour: UInt8[np.ndarray, "*n 3"] | Float[np.ndarray, "*n 3
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def srgb_from_linear(light: Float[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
-    """sRGB bytes of linear light; what is out of range is clipped."""
-    light = np.clip(np.asarray(light, np.float64), 0.0, 1.0)
-    value = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(255.0 * value).astype(np.uint8)
+def texture_colours(texture: UInt8[np.ndarray, "h w 3"], uv: Float[np.ndarray, "V 2"]) -> UInt8[np.ndarray, "V 3"]:
+    """A texture's sRGB (the uppermost row first) at places u to the right and v upwards, bilinear, repeated outside."""
+    size = np.array(texture.shape[1::-1])
+    share = np.asarray(uv, np.float64) % 1.0
+    at = np.stack([share[:, 0], 1.0 - share[:, 1]], axis=1) * size[None] - 0.5
+    low = np.floor(at).astype(np.int64)
+    part, total = at - low, np.zeros((len(at), 3))
+    for step in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        weight = np.abs(1.0 - np.array([step]) - part).prod(axis=1)
+        column, row = ((low + np.array([step])) % size[None]).T
+        total += weight[:, None] * texture[row, column]
+    return np.round(total).astype(np.uint8)
 
 
 def decode_srgb(value: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
