@@ -205,17 +205,42 @@ def observe_photo(
     `InputError` for unreadable pictures, no face or none of that number, an unknown region, or `auto` with a mask or
     with a head that can't be told by.
     """
-    wish = occlude or ("auto" if mask is None else "none")
-    if wish != "auto":
-        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key, face=face)
-    if mask is not None:
-        raise InputError("A mask was given, and finding one was asked for too; choose either.")
-    seen = observe.observe_photo(photo, face=face)
+    seen = look_at_photo(photo, mask=mask, occlude=occlude, key=key, face=face)
+    return with_occluder_found(seen, mask=mask, occlude=occlude, head=head)
+
+
+def look_at_photo(
+    photo: str | Path | UInt8[np.ndarray, "H W 3"],
+    *,
+    mask: str | Path | Bool[np.ndarray, "H W"] | None,
+    occlude: str | None,
+    key: PRNGKeyArray | None,
+    face: observe.Which | None,
+) -> PhotoObservation:
+    """The part of `observe_photo` that asks no head: decoding, detection, and the mask where it is given or painted."""
+    if _is_to_be_found(mask, occlude):
+        return observe.observe_photo(photo, face=face)
+    return observe.observe_photo(photo, mask=mask, occlude=occlude or "none", key=key, face=face)
+
+
+def with_occluder_found(
+    seen: PhotoObservation, *, mask: object, occlude: str | None, head: HeadModel | FitProblem | None
+) -> PhotoObservation:
+    """The other part of `observe_photo`: what hides the face, where it is to be found in the photo itself."""
+    if not _is_to_be_found(mask, occlude):
+        return seen
     problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
     if occlude is None and (problem.landmarks is None or problem.pixels is None):
         return seen
     found = find_occluder(seen.photo, problem)
     return observe.with_mask(seen, found.hidden, probability=found.probability, certainty=found.certainty)
+
+
+def _is_to_be_found(mask: object, occlude: str | None) -> bool:
+    """Whether a photo's occluder is; raises `InputError` where a mask says it already."""
+    if occlude == "auto" and mask is not None:
+        raise InputError("A mask was given, and finding one was asked for too; choose either.")
+    return occlude == "auto" or (not occlude and mask is None)
 
 
 def observe_mesh(

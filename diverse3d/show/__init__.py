@@ -3,6 +3,7 @@
 from ..files import RECORD_NAME as RECORD_NAME
 from ..files import check_target as check_target
 from ._animation import animated_glb_bytes as animated_glb_bytes
+from ._batch import write_batch as write_batch
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._drawing import draw as draw
