@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
 from . import diversify, observe, show
+from ._assets import check_assets
 from ._errors import InputError
 from .diversify import Completions, DiversifyConfig, Given, HeadPath, Learned, Posterior, default_method, get_method
 from .fit import Fit, FitConfig, FitProblem, NoiseModel, PhotoFit, prepare
@@ -126,6 +127,7 @@ def complete(
     correction, which its result code says. Raises `InputError` for an unknown method or noise, n < 1, more samples than
     the machine's memory holds, a head without weights, or nothing visible where the method encodes what is.
     """
+    check_assets()
     stages = Stages() if stages is None else stages
     fit_config = FitConfig() if fit_config is None else fit_config
     learned = weights if isinstance(weights, Learned) or weights is None else Path(weights)
@@ -218,6 +220,7 @@ def look_at_photo(
     face: observe.Which | None,
 ) -> PhotoObservation:
     """The part of `observe_photo` that asks no head: decoding, detection, and the mask where it is given or painted."""
+    check_assets()
     if _is_to_be_found(mask, occlude):
         return observe.observe_photo(photo, face=face)
     return observe.observe_photo(photo, mask=mask, occlude=occlude or "none", key=key, face=face)

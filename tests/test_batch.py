@@ -80,6 +80,7 @@ def done(head, faces, tmp_path_factory):
 def test_every_input_once_and_the_bad_one_aside(done, faces):
     twins = {"a.npz", "twin.npz"}
     found = states(done)
+    assert list(found) == ["a.npz", "b.npz", "bad.npz", "deep/c.npz", "masked.npz", "twin.npz"]
     assert sorted(found.pop(name) for name in twins) == ["again", "done"]
     assert found == {"b.npz": "done", "bad.npz": "refused", "deep/c.npz": "done", "masked.npz": "done"}
     assert sorted(path.name for path in done.iterdir()) == [

@@ -98,6 +98,7 @@ class Batch(CompleteSettings):
 class _Looked(NamedTuple):
     """An input as far as the reading threads take it."""
 
+    number: int
     entry: "Entry"
     content: str
     folder: Path
@@ -120,7 +121,7 @@ class _Work:
         own = get_method(name).head(head)
         self.problem = self.whole if own is head else prepare(own)
         self.asked = self._asked()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: dict[int, dict[str, Any]] = {}
         self._known: set[str] = set()
         self._lock = threading.Lock()
         self._busy = self._begun = self._ended = 0.0
@@ -200,13 +201,13 @@ class _Work:
     def _ahead(self, pool: ThreadPoolExecutor, found: "list[Entry]", folder: Path) -> Iterator[_Looked]:
         waiting: collections.deque[Future[_Looked]] = collections.deque()
         for number, entry in enumerate(found):
-            waiting.append(pool.submit(self._look, entry, folder / str(number)))
+            waiting.append(pool.submit(self._look, number, entry, folder / str(number)))
             if len(waiting) > _AHEAD * self.batch.readers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _look(self, entry: "Entry", folder: Path) -> _Looked:
+    def _look(self, number: int, entry: "Entry", folder: Path) -> _Looked:
         """Hash, decode and detect, in one of the reading threads."""
         began, unreadable = time.perf_counter(), ""
         try:
@@ -215,7 +216,7 @@ class _Work:
             content, unreadable = hashlib.sha256(f"unreadable:{entry.name}".encode()).hexdigest(), str(error)
 
         def so(state: str, reason: str = "") -> _Looked:
-            return _Looked(entry, content, folder, None, None, 0.0, state, reason)
+            return _Looked(number, entry, content, folder, None, None, 0.0, state, reason)
 
         if int(content[:16], 16) % self.count != self.index:
             return so("elsewhere")
@@ -240,7 +241,7 @@ class _Work:
             return so("refused", str(error))
         except Exception as error:  # a mistake of ours in one input must not cost the others
             return so("failed", f"{type(error).__name__}: {error}")
-        return _Looked(entry, content, folder, job, seen, time.perf_counter() - began, "")
+        return _Looked(number, entry, content, folder, job, seen, time.perf_counter() - began, "")
 
     def _complete(self, looked: _Looked) -> Any:
         """The work that is the device's; what is left to do is a function, a failure its state and reason."""
@@ -292,7 +293,8 @@ class _Work:
         shutil.rmtree(looked.folder, ignore_errors=True)
         if state == "elsewhere":
             return
-        self.rows.append({"name": looked.entry.name, "content": looked.content, "state": state, "reason": reason})
+        row = {"name": looked.entry.name, "content": looked.content, "state": state, "reason": reason}
+        self.rows[looked.number] = row
         if state != "there":
             left = (time.monotonic() - self._begun) / self._finished * (self._total - self._finished)
             text = f"{state}: {reason}" if reason else state
@@ -327,11 +329,11 @@ class _Work:
         """Write the table, say what became of everything, and return the exit code."""
         from .. import show
 
-        states = collections.Counter(row["state"] for row in self.rows)
+        states = collections.Counter(row["state"] for row in self.rows.values())
         seconds, done, there = self._ended - self._begun, states["done"], states["there"]
         share = self._busy / seconds if done and seconds else None
         facts = {"seconds": seconds, "device_share": share, "part": part or None}
-        page = show.write_batch(self.out, self.rows, facts, part)
+        page = show.write_batch(self.out, [row for _, row in sorted(self.rows.items())], facts, part)
         aside = states["refused"] + states["failed"]
         if not self.batch.quiet:
             text = f"{done + there} of {len(self.rows)} inputs are completed in {self.out} ({there} of them before"

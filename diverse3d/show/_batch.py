@@ -23,7 +23,7 @@ COLUMNS = (
 """Of the table."""
 
 _FIGURES = ("asd_v", "asd_o", "ratio", "visible_error")
-_TILES, _ACROSS, _TILE, _LINE = 48, 6, 300, 26
+_TILES, _ACROSS, _WIDTH, _HEIGHT, _LINE = 40, 4, 480, 210, 26
 
 
 def write_batch(out: Path, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], part: str = "") -> Path:
@@ -82,26 +82,27 @@ def _cell(value: Any) -> Any:
 
 
 def _sheet(out: Path, made: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """The upper part of up to 48 results' sheets, at equal steps of the table."""
+    """The upper part of up to 40 results' sheets, at equal steps of the table."""
     steps = np.linspace(0, len(made) - 1, min(_TILES, len(made))).round().astype(int)
     across = min(_ACROSS, len(steps))
     down = -(-len(steps) // across)
-    sheet = Image.new("RGB", (across * (_TILE + 10) + 10, down * (_TILE + _LINE + 10) + 10 + _LINE), "white")
+    sheet = Image.new("RGB", (across * (_WIDTH + 10) + 10, down * (_HEIGHT + _LINE + 10) + 10 + _LINE), "white")
     draw = ImageDraw.Draw(sheet)
     shown = f"all {len(made)}" if len(steps) == len(made) else f"{len(steps)} of {len(made)}"
     draw.text((10, 8), f"{shown} results", fill=INK, font=font(16))
     for number, index in enumerate(steps):
         row = made[index]
-        x, y = 10 + number % across * (_TILE + 10), 10 + _LINE + number // across * (_TILE + _LINE + 10)
+        x, y = 10 + number % across * (_WIDTH + 10), 10 + _LINE + number // across * (_HEIGHT + _LINE + 10)
         try:
             with Image.open(out / row["folder"] / "contact-sheet.png", formats=("PNG",)) as picture:
                 tile = picture.convert("RGB")
         except (OSError, ValueError, Image.DecompressionBombError):
             draw.text((x, y), "no picture", fill=GREY, font=font(13))
             continue
-        tile.thumbnail((_TILE, _TILE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        sheet.paste(tile, (x, y))
-        draw.text((x, y + _TILE + 2), row["name"][-40:], fill=GREY, font=font(13))
+        upper = (0, 0, tile.width, min(tile.height, round(tile.width * _HEIGHT / _WIDTH)))
+        height = max(1, round(_WIDTH * upper[3] / tile.width))
+        sheet.paste(tile.resize((_WIDTH, height), Image.Resampling.LANCZOS, box=upper, reducing_gap=2.0), (x, y))
+        draw.text((x, y + _HEIGHT + 2), row["name"][-40:], fill=GREY, font=font(13))
     return sheet
 
 
