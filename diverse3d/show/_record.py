@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
+from .._errors import InputError
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig
 from ..files import whole_folder, write_json, write_npz, write_record
@@ -84,19 +85,33 @@ class Run:
 
 
 def completion_arrays(result: Completions) -> dict[str, np.ndarray]:
-    """The arrays of `completions.npz`: names and types as the contract gives them."""
+    """The arrays of `completions.npz`: names and types as the contract gives them.
+
+    Raises `InputError` where one is not finite.
+    """
     arrays = {
         "vertices": np.asarray(result.vertices, np.float32),
         "faces": np.asarray(result.faces, np.int32),
         "visible": np.asarray(result.visible, bool),
         "fit": np.asarray(result.fit_vertices, np.float32),
         "map": np.asarray(result.map_vertices, np.float32),
-        "uncertainty": result.uncertainty.astype(np.float32),
-        "order": result.order,
     }
+    _check_finite(arrays)
+    arrays |= {"uncertainty": result.uncertainty.astype(np.float32), "order": result.order}
     if result.latents is not None:
         arrays["latents"] = np.asarray(result.latents, np.float32)
+    _check_finite(arrays)
     return arrays
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """The last guard before files: raises `InputError` for numbers that no head has."""
+    wrong = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if wrong:
+        raise InputError(
+            f"The result's {' and '.join(wrong)} hold numbers that are not finite, so nothing was written; is the "
+            "input a face, in the unit that was recognised?"
+        )
 
 
 def save(
@@ -191,6 +206,7 @@ def save_fit(
                 "pose": np.asarray(parameters.pose, np.float32),
                 "translation": np.asarray(parameters.translation_m, np.float32),
             }
+            _check_finite(arrays)
             write_npz(folder / "fit.npz", arrays)
             if is_flame(head):
                 write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
