@@ -143,10 +143,12 @@ def clear(folder: Path) -> None:
     (folder / "out.safetensors").unlink(missing_ok=True)
 
 
-def kill(name: str, times: int, seed: int, folder: Path) -> tuple[collections.Counter[str], list[str]]:
+def kill(
+    name: str, times: int, seed: int, folder: Path, *, warm: int = 2
+) -> tuple[collections.Counter[str], list[str]]:
     """Kill a command so many times: what was found after each, and everything that must not be."""
     job, rng, found, wrong = JOBS[name], random.Random(f"{seed}/{name}"), collections.Counter[str](), []
-    for _ in range(2):  # the first compiles
+    for _ in range(warm):  # the first compiles
         code, said, seconds = run(job, folder)
         assert code == 0 and job.state(folder) == "complete", said
         clear(folder)
@@ -159,6 +161,7 @@ def kill(name: str, times: int, seed: int, folder: Path) -> tuple[collections.Co
             state = "broken"
             wrong.append(f"{name}, {number.name}: {type(error).__name__}: {error}")
         found[f"{number.name} {state}"] += 1
+        print(f"{name} {time_number + 1} of {times}: {number.name}: {state}", file=sys.stderr, flush=True)
         left = leftovers(folder)
         found["SIGKILL leftovers"] += bool(left) and number == signal.SIGKILL
         if number != signal.SIGKILL and left:
