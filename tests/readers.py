@@ -265,7 +265,8 @@ def read_a_record(path: Path) -> Any:
 
 
 def read_completions(path: Path) -> str:
-    said = _difference(path.read_bytes(), _completions())
+    said, apart_mm = _difference(path.read_bytes(), _completions())
+    assert apart_mm >= 0.0 or np.isnan(apart_mm)
     if "can't be read" in said or "holds" in said or "unpacks" in said or "is packed" in said:
         raise InputError(said if said.endswith(".") else f"{said}.")
     assert "mm apart" in said or "of shape" in said, said

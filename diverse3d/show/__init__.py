@@ -9,6 +9,8 @@ from ._colour import uncertainty_colours as uncertainty_colours
 from ._drawing import draw as draw
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
+from ._machine import device as device
+from ._machine import versions as versions
 from ._panels import occluder_overlay as occluder_overlay
 from ._path import PATH_RECORD_NAME as PATH_RECORD_NAME
 from ._path import path_caption as path_caption
@@ -19,7 +21,6 @@ from ._record import metrics_of as metrics_of
 from ._record import save as save
 from ._record import save_fit as save_fit
 from ._record import scan_notes as scan_notes
-from ._record import versions as versions
 from ._record import warnings_of as warnings_of
 from ._registration import save_registration as save_registration
 from ._render import Frame as Frame

@@ -2,15 +2,12 @@
 
 import dataclasses
 import os
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from .._errors import InputError
@@ -29,6 +26,7 @@ from ._camera import CAMERA_NAME, gltf_camera, opencv_camera
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._drawing import draw
 from ._glb import Skin, write_glb
+from ._machine import device, versions
 from ._panels import numbered_faces, occluder_overlay, visibility_colours
 from ._report import REPORT_NAME, report_page
 from ._sheet import contact_sheet
@@ -371,7 +369,6 @@ def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> 
 
 def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """What `run.json` holds of every run."""
-    device = jax.devices()[0]
     report, is_photo = fit.report, isinstance(seen, PhotoObservation)
     table: dict[str, Any] = {
         "input": {"name": seen.source, "sha256": seen.sha256, "kind": "photo" if is_photo else "mesh"},
@@ -380,7 +377,7 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         "seed": run.seed,
         "configuration": {**(options or {}), **run.configuration()},
         "versions": versions(),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "device": device(),
         "fit": {
             "landmarks_px": report.landmark_rms_px if is_photo else None,
             "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if is_photo else None,
@@ -408,18 +405,3 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
             "hidden_landmarks": np.flatnonzero(~seen.photo.landmark_visible),
         }
     return table
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    try:
-        own = metadata.version("diverse3d")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        from .. import __version__ as own
-    return {
-        "diverse3d": own,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.version.__version__,
-        "numpy": np.__version__,
-    }
