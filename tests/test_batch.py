@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -191,6 +192,21 @@ def test_what_ends_a_run_leaves_what_is_finished(head, faces, tmp_path, monkeypa
     assert run(head, tmp_path / "out", faces) == 0
     names = sorted(path.name for path in (tmp_path / "out" / "results").iterdir())
     assert len(names) == 4 and not names[0].startswith(".")
+
+
+def test_a_folder_that_is_taken_away_ends_the_run(head, faces, tmp_path, monkeypatch, capsys):
+    from diverse3d.cli._complete import Complete
+
+    complete = Complete.complete
+
+    def away(self, *arguments):
+        shutil.rmtree(tmp_path / "out")
+        return complete(self, *arguments)
+
+    monkeypatch.setattr(Complete, "complete", away)
+    assert run(head, tmp_path / "out", faces / "a.npz") == 2
+    assert "was taken away while it was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_changed_result_is_neither_used_nor_replaced(head, faces, tmp_path):
