@@ -210,11 +210,17 @@ def test_a_folder_that_is_taken_away_ends_the_run(head, faces, tmp_path, monkeyp
 
 
 def test_a_changed_result_is_neither_used_nor_replaced(head, faces, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".batch.json.{2**22 + 1}.part").write_text("as a killed run leaves it")
     assert run(head, tmp_path / "out", faces / "a.npz") == 0
     (result,) = (tmp_path / "out" / "results").iterdir()
     (result / "completions.npz").unlink()
+    assert run(head, tmp_path / "out", faces / "a.npz", faces / "b.npz") == 1
+    assert states(tmp_path / "out") == {"a.npz": "failed", "b.npz": "done"}
+    assert "move it" in table(tmp_path / "out")[0]["reason"]
+    result.rename(tmp_path / "elsewhere")
     assert run(head, tmp_path / "out", faces / "a.npz", faces / "b.npz") == 0
-    assert states(tmp_path / "out")["a.npz"] == "refused" and "move it" in table(tmp_path / "out")[0]["reason"]
+    assert states(tmp_path / "out") == {"a.npz": "done", "b.npz": "there"}
 
 
 def test_nothing_that_can_be_completed(head, faces, tmp_path, capsys):

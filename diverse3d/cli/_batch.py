@@ -160,7 +160,9 @@ class _Work:
                 raise InputError(
                     f"{self.out} holds a batch with other settings ({', '.join(other)}); name another folder."
                 )
-        elif any(not one.name.startswith(LOCK_NAME) for one in self.out.iterdir()):
+        elif any(
+            not one.name.startswith((LOCK_NAME, SETTINGS_NAME, f".{SETTINGS_NAME}")) for one in self.out.iterdir()
+        ):
             raise InputError(f"{self.out} holds files that are not a batch; name a folder that is new.")
         else:
             write_json(path, self.asked)
@@ -229,6 +231,9 @@ class _Work:
         try:
             if self._is_done(content):
                 return so("there")
+        except InputError as error:  # no fault of the input's, so not to be remembered
+            return so("failed", str(error))
+        try:
             if (before := self._aside(content)) is not None and not self.batch.retry:
                 return so("refused", before)
             folder.mkdir()
