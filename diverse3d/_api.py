@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
 from . import diversify, observe, show
+from ._assets import check_assets
 from ._errors import InputError
 from ._names import EXPORT_RECORD_NAME
 from .diversify import (
@@ -98,7 +99,7 @@ class Result(Completions):
         of an STL mesh. Raises `InputError` as `save` does, and for a format or unit that isn't there.
         """
         check_target(directory, force=force, record=EXPORT_RECORD_NAME)
-        skins, faces = self._skins(light), np.asarray(self.faces)
+        skins, faces = self.textures(light), np.asarray(self.faces)
         spread = self.uncertainty.astype(np.float32)
         colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)
         heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(self.vertices))]
@@ -173,6 +174,7 @@ def complete(
     correction, which its result code says. Raises `InputError` for an unknown method or noise, n < 1, more samples than
     the machine's memory holds, a head without weights, or nothing visible where the method encodes what is.
     """
+    check_assets()
     stages = Stages() if stages is None else stages
     fit_config = FitConfig() if fit_config is None else fit_config
     learned = weights if isinstance(weights, Learned) or weights is None else Path(weights)
@@ -322,17 +324,43 @@ def observe_photo(
     `InputError` for unreadable pictures, no face or none of that number, an unknown region, or `auto` with a mask or
     with a head that can't be told by.
     """
-    wish = occlude or ("auto" if mask is None else "none")
-    if wish != "auto":
-        return observe.observe_photo(photo, mask=mask, occlude=wish, key=key, face=face)
-    if mask is not None:
-        raise InputError("A mask was given, and finding one was asked for too; choose either.")
-    seen = observe.observe_photo(photo, face=face)
+    seen = look_at_photo(photo, mask=mask, occlude=occlude, key=key, face=face)
+    return with_occluder_found(seen, mask=mask, occlude=occlude, head=head)
+
+
+def look_at_photo(
+    photo: str | Path | UInt8[np.ndarray, "H W 3"],
+    *,
+    mask: str | Path | Bool[np.ndarray, "H W"] | None,
+    occlude: str | None,
+    key: PRNGKeyArray | None,
+    face: observe.Which | None,
+) -> PhotoObservation:
+    """The part of `observe_photo` that asks no head: decoding, detection, and the mask where it is given or painted."""
+    check_assets()
+    if _is_to_be_found(mask, occlude):
+        return observe.observe_photo(photo, face=face)
+    return observe.observe_photo(photo, mask=mask, occlude=occlude or "none", key=key, face=face)
+
+
+def with_occluder_found(
+    seen: PhotoObservation, *, mask: object, occlude: str | None, head: HeadModel | FitProblem | None
+) -> PhotoObservation:
+    """The other part of `observe_photo`: what hides the face, where it is to be found in the photo itself."""
+    if not _is_to_be_found(mask, occlude):
+        return seen
     problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
     if occlude is None and (problem.landmarks is None or problem.pixels is None):
         return seen
     found = find_occluder(seen.photo, problem)
     return observe.with_mask(seen, found.hidden, probability=found.probability, certainty=found.certainty)
+
+
+def _is_to_be_found(mask: object, occlude: str | None) -> bool:
+    """Whether a photo's occluder is; raises `InputError` where a mask says it already."""
+    if occlude == "auto" and mask is not None:
+        raise InputError("A mask was given, and finding one was asked for too; choose either.")
+    return occlude == "auto" or (not occlude and mask is None)
 
 
 def observe_mesh(

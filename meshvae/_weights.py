@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from ._config import ModelConfig
-from ._errors import InputError
+from ._errors import InputError, one_line
 from ._files import whole_file
 from ._hierarchy import Hierarchy, hierarchy_arrays, hierarchy_from_arrays
 from ._memory import expected_parameters
@@ -101,7 +101,7 @@ def load_model(
             texts = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
     except (SafetensorError, OSError, struct.error) as error:
-        raise InputError(f"{path} is not a safetensors file ({error}); it may be damaged.") from error
+        raise InputError(f"{path} is not a safetensors file ({one_line(error)}); it may be damaged.") from error
     outdated = f"{path} holds no weights of this version of meshvae; train them again."
     try:
         if len(texts["meshvae"]) > _MOST_TEXT:
@@ -120,9 +120,12 @@ def load_model(
         raise InputError(f"{path}: its template is damaged.")
     if not ((sizes > 0).all() and (sizes < _LARGEST_SCALE * np.ptp(template, axis=0).max()).all()):
         raise InputError(f"{path}: its scale is damaged.")
-    config = ModelConfig.from_json(settings)
     part = {name.removeprefix("hierarchy/"): array for name, array in arrays.items() if name.startswith("hierarchy/")}
-    hierarchy = hierarchy_from_arrays(part, n_vertices=len(template))
+    try:
+        config = ModelConfig.from_json(settings)
+        hierarchy = hierarchy_from_arrays(part, n_vertices=len(template))
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
     if fingerprint is not None and hierarchy.fingerprint != fingerprint:
         raise InputError(f"{path} was trained for another mesh topology; use the head it belongs to, or train anew.")
     model = _filled(config, hierarchy, arrays, path, dtype, form)

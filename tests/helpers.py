@@ -1,5 +1,6 @@
 """Made-up and reference heads as head-file arrays, and conversions that several tests share."""
 
+import subprocess
 from pathlib import Path
 
 import equinox as eqx
@@ -43,6 +44,14 @@ def draw_nothing(patch) -> None:
     patch.setattr("diverse3d.show._record.draw", lambda *_: None)
     patch.setattr("diverse3d.show._record.contact_sheet", lambda *_: Image.new("RGB", (8, 8)))
     patch.setattr("diverse3d.show._record.report_page", lambda *_: "<!doctype html>")
+
+
+def may_unshare(*options: str) -> bool:
+    """Whether this user may have a namespace of their own: `-rn` one without a network, `-rm` one with own mounts."""
+    try:
+        return subprocess.run(["unshare", *options, "true"], capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def ellipsoid(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Every reader with a sound file for it, and what must be true of reading any other.
 
-Shared by the property tests (test_readers.py, test_hostile_files.py) and the longer run (tools/fuzz_readers.py).
+Shared by the property tests (test_readers.py, test_hostile_files.py) and the longer run (tools/fuzz.py).
 """
 
 import base64
@@ -36,6 +36,7 @@ from mutations import (
     png_chunks,
     text_bomb,
 )
+from odd_readers import ROWS
 from PIL import Image
 from safetensors.numpy import save
 
@@ -56,6 +57,7 @@ SMALL_LIMITS = {
     "DIVERSE3D_MAX_HEAD_VERTICES": "10000",
     "DIVERSE3D_MAX_RESULT_BYTES": "4000000",
     "DIVERSE3D_MAX_JSON_VALUES": "20000",
+    "DIVERSE3D_MAX_IMPORT_UNPACKED_BYTES": "4000000",
 }
 """Limits under which no file, however damaged, may take more than `MEMORY_BOUND`."""
 
@@ -263,7 +265,8 @@ def read_a_record(path: Path) -> Any:
 
 
 def read_completions(path: Path) -> str:
-    said = _difference(path.read_bytes(), _completions())
+    said, apart_mm = _difference(path.read_bytes(), _completions())
+    assert apart_mm >= 0.0 or np.isnan(apart_mm)
     if "can't be read" in said or "holds" in said or "unpacks" in said or "is packed" in said:
         raise InputError(said if said.endswith(".") else f"{said}.")
     assert "mm apart" in said or "of shape" in said, said
@@ -339,6 +342,7 @@ READERS = {
         Reader("head.safetensors", head_bytes, read_a_head, (in_safetensors, in_safetensors_data), (_with_metadata,)),
         Reader("run.json", record_bytes, read_a_record, (in_json,), (_with_more,)),
         Reader("completions.npz", _completions, read_completions, (in_npz,)),
+        *(Reader(*row) for row in ROWS),
     )
 }  # fmt: skip
 

@@ -81,3 +81,19 @@ def test_what_was_used_longest_ago_goes_first(tmp_path):
     assert len(list(tmp_path.iterdir())) == 11
     _forget_oldest(tmp_path, (tmp_path / "folder").lstat().st_size + 350)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"0", "1", "2"}
+
+
+def test_a_damaged_entry_is_made_anew(home):
+    """As a full disk leaves them; jax alone would warn at every later run, and compile each time."""
+    code = (
+        "import diverse3d, jax; diverse3d.Fit; from diverse3d._cache import quiet_and_healing\n"
+        "with quiet_and_healing(quiet=True): print(jax.jit(lambda x: x + 1)(2.0))"
+    )
+    folder = home / "diverse3d" / "compiled"
+    assert compiled(home, code) == "3.0\n"
+    sound = {path.name: path.stat().st_size for path in folder.glob("*-cache")}
+    for content in (b"", b"damaged"):
+        for path in folder.glob("*-cache"):
+            path.write_bytes(content)
+        assert compiled(home, code) == "3.0\n"
+        assert {path.name: path.stat().st_size for path in folder.glob("*-cache")} == sound

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from diverse3d.cli import main
 from diverse3d.cli._stored import _settings
 from diverse3d.diversify import DiversifyConfig, get_method
-from diverse3d.files import write_record
+from diverse3d.files import write_npz, write_record
 from diverse3d.head import HeadParameters, load_head
 from diverse3d.head._file import EMBEDDED_HEAD
 
@@ -147,6 +147,26 @@ def test_replay_says_identical_or_how_far_apart(made, small_head, capsys, tmp_pa
     (damaged / "run.json").write_text('{"configuration": {"fit": 3}}')
     assert main(["replay", str(damaged)]) == 2
     assert "is not a record of this version" in capsys.readouterr().err
+
+
+def test_replay_elsewhere_compares_within_a_tolerance(made, small_head, capsys, tmp_path, monkeypatch):
+    """On another machine the last bits may differ: it says what is another one, and how far apart the results lie."""
+    from diverse3d import show
+
+    stored = tmp_path / "stored"
+    shutil.copytree(made, stored)
+    arrays = dict(np.load(stored / "completions.npz"))
+    arrays["vertices"][0, 0, 0] += 2e-6
+    write_npz(stored / "completions.npz", arrays)
+    replay = ["replay", str(stored), "--head", str(small_head)]
+    assert main(replay) == 1
+    said = capsys.readouterr().out
+    assert "not identical; vertices lie 0.002 mm apart" in said and "are as they were" in said
+    now = show.device()
+    monkeypatch.setattr(show, "device", lambda: now | {"threads": now["threads"] + 7})
+    assert main(replay) == 0
+    said = capsys.readouterr().out
+    assert "the same within 0.01 mm" in said and f"threads was {now['threads']} and is {now['threads'] + 7}" in said
 
 
 def test_a_record_keeps_what_the_method_settled():

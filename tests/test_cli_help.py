@@ -23,6 +23,7 @@ def test_arguments_that_do_not_parse_exit_with_2(arguments, capsys):
 COMMANDS = [
     "demo",
     "complete",
+    "batch",
     "fit",
     "head build",
     "head info",

@@ -1,4 +1,4 @@
-"""Every example runs as a user would run it, and the notebook cell by cell."""
+"""Every example runs as a user would run it, and the notebook cell by cell, with no network to ask."""
 
 import json
 import os
@@ -8,6 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from helpers import may_unshare
+
+NO_SOCKETS = "import socket; socket.socket.connect = socket.getaddrinfo = lambda *_: 1 / 0\n"
+"""Where no namespace without a network is allowed."""
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "quickstart.ipynb"
 EXECUTOR = """
@@ -42,8 +46,10 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
 
 def run(script: Path, tmp_path: Path) -> None:
     # A process of its own: an example runs in single precision, unlike this session.
+    isolated, code = may_unshare("-rn"), f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    command = [sys.executable, "-c", code if isolated else NO_SOCKETS + code]
     ran = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+        ["unshare", "-rn", *command] if isolated else command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "XDG_CACHE_HOME": os.environ["DIVERSE3D_TEST_CACHE"], "PYTHONPATH": os.pathsep.join(filter(None, [str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH")]))},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -176,6 +177,23 @@ def test_files_too(tmp_path, dead):
     with whole_file(tmp_path / "a.txt") as aside:
         aside.write_text("whole")
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_that_goes_in_mid_run(tmp_path):
+    """Before anything is written it is made again; while it is, one sentence, and nothing is there."""
+    (tmp_path / "p").mkdir()
+    check_target(tmp_path / "p" / "out", force=False)
+    (tmp_path / "p").rmdir()
+    with whole_folder(tmp_path / "p" / "out", force=False) as folder:
+        write_record(folder, {})
+    assert (tmp_path / "p" / "out" / "run.json").is_file()
+    with (
+        pytest.raises(InputError, match="can't be written"),
+        whole_folder(tmp_path / "q" / "out", force=False) as folder,
+    ):
+        shutil.rmtree(tmp_path / "q")
+        write_record(folder, {})
+    assert not (tmp_path / "q").exists()
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 247, "loop/below"])

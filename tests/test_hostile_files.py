@@ -329,7 +329,7 @@ def test_hostile_files(tmp_path, case):
     "name", ["mesh.ply", "mesh.glb", "mesh.npz", "marks.npy", "completions.npz", "head.safetensors"]
 )
 def test_a_signalling_nan_is_a_nan(tmp_path, name):
-    """Casting and comparing it warns, unlike any other (found by tools/fuzz_readers.py --seed 1)."""
+    """Casting and comparing it warns, unlike any other (found by tools/fuzz.py --seed 1)."""
     signal = np.array([0x7F800001], np.uint32).view(np.float32)
     if name == "mesh.npz":
         vertices = tiny_arrays()["template"].copy()

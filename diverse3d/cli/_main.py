@@ -14,6 +14,7 @@ from tyro.conf import subcommand
 
 from .._cache import quiet_and_healing, use_compilation_cache
 from .._errors import InputError, spelt_out
+from ._batch import Batch
 from ._benchmark import Benchmark
 from ._complete import Complete
 from ._demo import Demo
@@ -34,6 +35,7 @@ OK, FAILURE, BAD_INPUT = 0, 1, 2
 Command = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Complete, subcommand("complete")]
+    | Annotated[Batch, subcommand("batch")]
     | Annotated[Fit, subcommand("fit")]
     | Annotated[Head, subcommand("head")]
     | Annotated[Train, subcommand("train")]

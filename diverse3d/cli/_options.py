@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import jax
 
     from ..files import Mesh
-    from ..fit import FitConfig
+    from ..fit import FitConfig, FitProblem
     from ..head import HeadModel
     from ..observe import Observation, Which
 
@@ -89,8 +89,40 @@ class Common:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitOptions(Common):
-    """Options of stage 1."""
+class FitSettings(Common):
+    """Options of stage 1, whatever the input."""
+
+    unit: Annotated[str | None, arg(metavar="UNIT")] = None
+    """Unit of a scan: m, dm, cm, mm or inch; recognised by the face's size if not given."""
+    occlude: Annotated[str | None, arg(metavar="REGION", help=_OCCLUDE)] = None
+    head: OptionalFile = None
+    """Head file; the embedded head if not given."""
+    residual: float = 1.0
+    """What the standard deviation of the head's smooth residual is multiplied by: how far people may differ from what
+    its components say. At other values than 1 there are no trained weights for it."""
+    solver: Literal["lm", "sgd"] = "lm"
+    """Solver of the fit, to landmarks and to pixels: Levenberg–Marquardt, or the paper's gradient descent."""
+    steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Step budget of the fit; 60 for lm and 2000 for sgd if not given, whose four rounds over a photo's pixels have a
+    fifth as many each."""
+
+    def key(self) -> "jax.Array":
+        """The random key; raises `InputError` for a seed that it can't hold."""
+        return seed_key(self.seed)
+
+    def fit_config(self) -> "FitConfig":
+        """Settings of stage 1; raises `InputError` for a step budget that is not positive."""
+        from ..fit import FitConfig
+
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"{self.steps} steps were asked for; ask for at least 1.")
+        steps = self.steps or (_SGD_STEPS if self.solver == "sgd" else FitConfig().steps)
+        return FitConfig(solver=self.solver, steps=steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions(FitSettings):
+    """Options of stage 1 for one input."""
 
     input: Positional[Path]
     """A photo; a scan of a face in any topology or a point cloud (.ply, .obj, .off, .stl, .glb, .gltf with its data
@@ -102,22 +134,9 @@ class FitOptions(Common):
     landmarks: OptionalFile = None
     """Landmarks of a scan, where its face isn't found: names or iBUG's numbers and three coordinates each, as JSON,
     text, .npy or MeshLab's .pp."""
-    unit: Annotated[str | None, arg(metavar="UNIT")] = None
-    """Unit of a scan: m, dm, cm, mm or inch; recognised by the face's size if not given."""
-    occlude: Annotated[str | None, arg(metavar="REGION", help=_OCCLUDE)] = None
     face: Annotated[str | None, arg(metavar="N")] = None
     """Which face, where a photo shows several: its number from left to right, or X,Y in pixels for the nearest one; the
     largest if not given."""
-    head: OptionalFile = None
-    """Head file; the embedded head if not given."""
-    residual: float = 1.0
-    """What the standard deviation of the head's smooth residual is multiplied by: how far people may differ from what
-    its components say. At other values than 1 there are no trained weights for it."""
-    solver: Literal["lm", "sgd"] = "lm"
-    """Solver of the fit, to landmarks and to pixels: Levenberg–Marquardt, or the paper's gradient descent."""
-    steps: Annotated[int | None, arg(metavar="INT")] = None
-    """Step budget of the fit; 60 for lm and 2000 for sgd if not given, whose four rounds over a photo's pixels have a
-    fifth as many each."""
     force: bool = False
     """Replace the result that the output folder already holds."""
 
@@ -137,9 +156,13 @@ class FitOptions(Common):
 
     def check(self) -> None:
         """Refuse what can be refused before anything heavy starts: raises `InputError`."""
+        self.check_paths()
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """Refuse what can be refused without looking at any file: raises `InputError`."""
         from ..observe import check_region
 
-        self.check_paths()
         self.key()
         self.fit_config()
         occlude = "none" if self.occlude is None else self.occlude
@@ -150,10 +173,6 @@ class FitOptions(Common):
             raise InputError(f"--face is for photos; {self.input} is a mesh.")
         if occlude == "auto" and self.mask is not None:
             raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
-
-    def key(self) -> "jax.Array":
-        """The random key; raises `InputError` for a seed that it can't hold."""
-        return seed_key(self.seed)
 
     def which_face(self) -> "Which | None":
         """The face that is meant; raises `InputError` for what is neither a number nor a point."""
@@ -169,17 +188,12 @@ class FitOptions(Common):
             pass
         raise InputError(f"--face {self.face} is no face; give its number from left to right, or X,Y in pixels.")
 
-    def fit_config(self) -> "FitConfig":
-        """Settings of stage 1; raises `InputError` for a step budget that is not positive."""
-        from ..fit import FitConfig
-
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"{self.steps} steps were asked for; ask for at least 1.")
-        steps = self.steps or (_SGD_STEPS if self.solver == "sgd" else FitConfig().steps)
-        return FitConfig(solver=self.solver, steps=steps)
-
     def observe(self, head: "HeadModel") -> "Observation":
         """The observation that the options describe."""
+        return self.found(self.look(head), head)
+
+    def look(self, head: "HeadModel") -> "Observation":
+        """The observation as far as no head needs to be fitted for it: of a photo, what hides the face isn't found."""
         from .. import _api
 
         scan = self._scan(head)
@@ -190,9 +204,18 @@ class FitOptions(Common):
         if self._is_mesh():
             return _api.observe_mesh(self.input, head=head, hidden=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
-        return _api.observe_photo(
-            self.input, mask=self.mask, occlude=self.occlude, key=self.key(), head=head, face=self.which_face()
+        return _api.look_at_photo(
+            self.input, mask=self.mask, occlude=self.occlude, key=self.key(), face=self.which_face()
         )
+
+    def found(self, seen: "Observation", head: "HeadModel | FitProblem") -> "Observation":
+        """What `look` saw, with what hides the face found where it has to be."""
+        from .. import _api
+        from ..observe import PhotoObservation
+
+        if not isinstance(seen, PhotoObservation):
+            return seen
+        return _api.with_occluder_found(seen, mask=self.mask, occlude=self.occlude, head=head)
 
     def facts(self) -> dict[str, Any]:
         """What the record's configuration says besides the run's own settings."""

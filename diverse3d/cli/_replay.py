@@ -1,8 +1,9 @@
 """The command `replay`: a result again, from its folder alone."""
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -10,10 +11,14 @@ from .._errors import InputError
 from ._options import OptionalFile, seed_key
 from ._progress import Reporter
 
+SAME_MM = 0.01
+"""Results of other machines, versions or numbers of threads are the same if no vertex lies farther off."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replay:
-    """Run a result again from its record and say whether it is the same, byte for byte (exit code 0) or not (1)."""
+    """Run a result again from its record and say whether it is the same (exit code 0) or not (1): byte for byte, or on
+    another machine, with other versions or another number of threads, within a hundredth of a millimetre."""
 
     result: Positional[Path]
     """Folder that `complete` or `demo` wrote."""
@@ -27,7 +32,7 @@ class Replay:
     """Print nothing but errors."""
 
     def run(self) -> int:
-        """Run again and compare `completions.npz`: 0 if it is the same byte for byte, else 1."""
+        """Run again and compare `completions.npz`: 0 if it is the same, else 1."""
         from .. import _api, show
         from ..files import Limits, npz_bytes, one_line, read_bytes
         from ._stored import load_same_head, observe_again, read_pin, read_record
@@ -62,17 +67,36 @@ class Replay:
             if not self.quiet:
                 print(f"{self.result}: identical, all {len(before)} bytes of completions.npz")
             return 0
+        changed = _changed(record)
+        text, apart_mm = _difference(before, again)
+        alike = bool(changed) and apart_mm <= SAME_MM
         if not self.quiet:
-            print(f"{self.result}: not identical; {_difference(before, again)}")
-            now = show.versions()
-            for name, version in now.items():
-                if (former := record.get("versions", {}).get(name)) != version:
-                    print(f"  {name} was {one_line(former)} and is {version}")
-        return 1
+            word = f"the same within {SAME_MM:g} mm, not byte for byte" if alike else "not identical"
+            print(f"{self.result}: {word}; {text}")
+            for line in changed or ["Versions, processor and number of threads are as they were."]:
+                print(f"  {line}")
+        return 0 if alike else 1
 
 
-def _difference(before: bytes, after: bytes) -> str:
-    """How far two results' vertices lie apart, in words."""
+def _changed(record: dict[str, Any]) -> list[str]:
+    """What differs from where a result was made, of what the last bits depend on, a line each."""
+    from .. import show
+    from ..files import one_line
+
+    lines = []
+    for part, now in (("versions", show.versions()), ("device", show.device())):
+        former = record.get(part)
+        former = former if isinstance(former, dict) else {}
+        lines += [
+            f"{name} was {one_line(former[name]) if name in former else 'not recorded'} and is {value}"
+            for name, value in now.items()
+            if former.get(name) != value
+        ]
+    return lines
+
+
+def _difference(before: bytes, after: bytes) -> tuple[str, float]:
+    """How far two results' vertices lie apart, in words, and in mm at most; infinite where that can't be said."""
     import numpy as np
 
     from ..files import Limits, parse_npz
@@ -82,17 +106,18 @@ def _difference(before: bytes, after: bytes) -> str:
     try:
         old = parse_npz(before, "the stored completions.npz", limits, limit="result_bytes")
     except InputError as error:
-        return str(error)
+        return str(error), math.inf
     if "vertices" not in old:
-        return "the stored completions.npz holds no vertices"
+        return "the stored completions.npz holds no vertices", math.inf
     with np.errstate(invalid="ignore"):
         first, second = old["vertices"].astype(np.float64), new["vertices"].astype(np.float64)
     same = [name for name in new if name in old and np.array_equal(old[name], new[name])]
     if first.shape != second.shape:
-        return f"its vertices are of shape {second.shape}, not {first.shape} as stored"
+        return f"its vertices are of shape {second.shape}, not {first.shape} as stored", math.inf
     with np.errstate(over="ignore", invalid="ignore"):
         distance = 1e3 * np.linalg.norm(first - second, axis=2)
-    return (
+    text = (
         f"vertices lie {distance.max():.3g} mm apart at most, {np.sqrt((distance**2).mean()):.3g} mm RMS "
         f"(equal arrays: {', '.join(same) or 'none'})"
     )
+    return text, float(distance.max())

@@ -17,6 +17,8 @@ from ._limits import Limits as Limits
 from ._limits import check_there as check_there
 from ._limits import one_line as one_line
 from ._limits import read_bytes as read_bytes
+from ._lock import LOCK_NAME as LOCK_NAME
+from ._lock import locked as locked
 from ._mesh import Mesh as Mesh
 from ._mesh import first_mark as first_mark
 from ._mesh import lines_of as lines_of
@@ -40,6 +42,7 @@ from ._temporary import temporary_folder as temporary_folder
 from ._temporary import temporary_root as temporary_root
 from ._units import UNITS_M as UNITS_M
 from ._units import unit_by_size as unit_by_size
+from ._whole import clear_leftovers as clear_leftovers
 from ._whole import whole_file as whole_file
 from ._written import obj_files as obj_files
 from ._written import ply_bytes as ply_bytes

@@ -4,6 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+from meshvae._errors import one_line as one_line
+
 from .._errors import InputError
 
 _PREFIX = "DIVERSE3D_MAX_"
@@ -76,12 +78,6 @@ class Limits:
         else:
             bound = f"{value / 1e6:.0f} million {unit}" if value >= 1_000_000 else f"{value} {unit}"
         return InputError(f"{what} than {bound}; if you trust it, raise {_PREFIX}{name.upper()} ({value}).")
-
-
-def one_line(text: object) -> str:
-    """Something that comes from a file, or an error that may quote one, fit for a sentence: short and printable."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in str(text)[:400])
-    return " ".join(printable.split())[:120] or type(text).__name__
 
 
 def check_there(path: Path) -> None:

@@ -3,10 +3,10 @@
 from ..files import RECORD_NAME as RECORD_NAME
 from ..files import check_target as check_target
 from ._animation import animated_glb_bytes as animated_glb_bytes
+from ._batch import write_batch as write_batch
 from ._colour import UNCERTAINTY_FULL_MM as UNCERTAINTY_FULL_MM
 from ._colour import uncertainty_colours as uncertainty_colours
 from ._drawing import draw as draw
-from ._glb import Skin as Skin
 from ._export import Format as Format
 from ._export import Shape as Shape
 from ._export import Unit as Unit
@@ -14,8 +14,11 @@ from ._export import export as export
 from ._export import source_facts as source_facts
 from ._export import stored_shapes as stored_shapes
 from ._export import write_mesh as write_mesh
+from ._glb import Skin as Skin
 from ._glb import glb_bytes as glb_bytes
 from ._glb import write_glb as write_glb
+from ._machine import device as device
+from ._machine import versions as versions
 from ._panels import occluder_overlay as occluder_overlay
 from ._panels import visibility_colours as visibility_colours
 from ._path import PATH_RECORD_NAME as PATH_RECORD_NAME
@@ -28,7 +31,6 @@ from ._record import metrics_of as metrics_of
 from ._record import save as save
 from ._record import save_fit as save_fit
 from ._record import scan_notes as scan_notes
-from ._record import versions as versions
 from ._record import warnings_of as warnings_of
 from ._registration import save_registration as save_registration
 from ._render import Frame as Frame

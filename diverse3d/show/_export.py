@@ -26,8 +26,8 @@ from ..files import (
 from ..surface import boundary, pieces, texture_colours
 from ._colour import CLAY, uncertainty_colours
 from ._glb import Skin, glb_bytes
+from ._machine import versions
 from ._path import PATH_RECORD_NAME
-from ._record import versions
 
 Format = Literal["glb", "ply", "obj", "stl", "npz"]
 Unit = Literal["m", "cm", "mm"]

@@ -15,8 +15,9 @@ from ._animation import animated_glb_bytes, gif_bytes
 from ._colour import uncertainty_colours
 from ._drawing import THREE_QUARTER_YAW
 from ._glb import write_glb
+from ._machine import versions
 from ._panels import head_frame
-from ._record import Run, completion_arrays, versions
+from ._record import Run, completion_arrays
 from ._render import View, frame_of, render_views
 from ._sheet import GREY, INK, font
 from ._stages import Stages

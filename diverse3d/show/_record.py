@@ -2,17 +2,15 @@
 
 import dataclasses
 import os
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
+from .._errors import InputError
 from .._optimise import RESULT_TEXT
 from ..diversify import SAMPLE_TEXT, Completions, DiversifyConfig, Pin
 from ..files import whole_folder, write_json, write_npz, write_record
@@ -28,6 +26,7 @@ from ._camera import CAMERA_NAME, gltf_camera, opencv_camera
 from ._colour import UNCERTAINTY_FULL_MM, uncertainty_colours
 from ._drawing import draw
 from ._glb import Skin, write_glb
+from ._machine import device, versions
 from ._panels import numbered_faces, occluder_overlay, visibility_colours
 from ._report import REPORT_NAME, report_page
 from ._sheet import contact_sheet
@@ -87,19 +86,33 @@ class Run:
 
 
 def completion_arrays(result: Completions) -> dict[str, np.ndarray]:
-    """The arrays of `completions.npz`: names and types as the contract gives them."""
+    """The arrays of `completions.npz`: names and types as the contract gives them.
+
+    Raises `InputError` where one is not finite.
+    """
     arrays = {
         "vertices": np.asarray(result.vertices, np.float32),
         "faces": np.asarray(result.faces, np.int32),
         "visible": np.asarray(result.visible, bool),
         "fit": np.asarray(result.fit_vertices, np.float32),
         "map": np.asarray(result.map_vertices, np.float32),
-        "uncertainty": result.uncertainty.astype(np.float32),
-        "order": result.order,
     }
+    _check_finite(arrays)
+    arrays |= {"uncertainty": result.uncertainty.astype(np.float32), "order": result.order}
     if result.latents is not None:
         arrays["latents"] = np.asarray(result.latents, np.float32)
+    _check_finite(arrays)
     return arrays
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """The last guard before files: raises `InputError` for numbers that no head has."""
+    wrong = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if wrong:
+        raise InputError(
+            f"The result's {' and '.join(wrong)} hold numbers that are not finite, so nothing was written; is the "
+            "input a face, in the unit that was recognised?"
+        )
 
 
 def save(
@@ -196,6 +209,7 @@ def save_fit(
                 "pose": np.asarray(parameters.pose, np.float32),
                 "translation": np.asarray(parameters.translation_m, np.float32),
             }
+            _check_finite(arrays)
             write_npz(folder / "fit.npz", arrays)
             if is_flame(head):
                 write_flame_parameters(folder / "flame.npz", flame_parameters(head, [parameters]))
@@ -322,7 +336,7 @@ def _unusual(result: Completions) -> list[str]:
     if result.noise_widening > _WORTH_SAYING and result.noise == PICTURE_NOISE:
         notes.append(
             f"The photo's landmarks lie {result.noise_widening:.1f} times as far from any likely head as the detector "
-            "errs, so the completions follow them less firmly; is it one face, of a grown person, not taken from very near?"
+            "errs, so the completions follow them less firmly; is it one face, a grown person's, not too near the lens?"
         )
     elif result.noise_widening > _WORTH_SAYING:
         notes.append(
@@ -379,7 +393,6 @@ def _write_pin(folder: Path, pin: Pin) -> dict[str, Any]:
 
 def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """What `run.json` holds of every run."""
-    device = jax.devices()[0]
     report, is_photo = fit.report, isinstance(seen, PhotoObservation)
     table: dict[str, Any] = {
         "input": {"name": seen.source, "sha256": seen.sha256, "kind": "photo" if is_photo else "mesh"},
@@ -388,7 +401,7 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         "seed": run.seed,
         "configuration": {**(options or {}), **run.configuration()},
         "versions": versions(),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "device": device(),
         "fit": {
             "landmarks_px": report.landmark_rms_px if is_photo else None,
             "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if is_photo else None,
@@ -416,18 +429,3 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
             "hidden_landmarks": np.flatnonzero(~seen.photo.landmark_visible),
         }
     return table
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    try:
-        own = metadata.version("diverse3d")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        from .. import __version__ as own
-    return {
-        "diverse3d": own,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.version.__version__,
-        "numpy": np.__version__,
-    }

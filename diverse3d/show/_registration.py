@@ -12,7 +12,8 @@ from ..register import ScanObservation
 from ..surface import kabsch
 from ._colour import CLAY, uncertainty_colours
 from ._glb import write_glb
-from ._record import registration_facts, scan_notes, versions
+from ._machine import versions
+from ._record import registration_facts, scan_notes
 from ._render import View, frame_of, render_views
 from ._sheet import font
 
