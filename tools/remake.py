@@ -71,6 +71,12 @@ def chain(people: Path | None) -> list[Step]:
         Step("head", [head], [table, landmarks, *code], built_head),
         Step("albedo", [tool("build_albedo")], [HEAD], [f"{ASSETS}/albedo.safetensors"]),
         Step("noise", [tool("learn_noise")], [HEAD, "tools/learn_noise.py"], [noise]),
+        Step(
+            "landmark-noise",
+            [tool("learn_landmarks")],
+            [HEAD, f"{ASSETS}/albedo.safetensors", "tools/learn_landmarks.py"],
+            [f"{ASSETS}/landmark-noise.safetensors"],
+        ),
         Step("masked", [train("masked", 6000), card("masked", "masked")], built_head, [f"{ASSETS}/masked.safetensors"]),
         Step(
             "residual",

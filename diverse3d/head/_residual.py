@@ -22,7 +22,7 @@ KEPT = 0.995
 LARGEST_COUNT = 480
 """Components at most."""
 _PIVOTS = 600
-_CARRIED_M = 0.005
+CARRIED_M = 0.007
 """Within this distance skin goes more and more with the eyeball that it touches. More of it would make the face about
 the eyes so stiff that what it shows there is read as another chin (cross-validation, docs/people.md)."""
 _LEAST_WEIGHT, _WEIGHT_WIDTH_M = 0.1, 0.020
@@ -129,9 +129,16 @@ def anchor_weights(
     return weight / weight.sum(1, keepdims=True)
 
 
-def carried(vertices_m: Float[np.ndarray, "V 3"], eyeballs: list[Int[np.ndarray, " n"]]) -> Float[np.ndarray, "V 3"]:
-    """Where the process is read for each vertex: an eyeball at its centre, so that it moves as one, and the skin around
-    it the nearer to there the nearer it lies, so that lids stay on it."""
+def carried(
+    vertices_m: Float[np.ndarray, "V 3"],
+    eyeballs: list[Int[np.ndarray, " n"]],
+    *,
+    reach_m: float = CARRIED_M,
+    forward: float = 1.0,
+) -> Float[np.ndarray, "V 3"]:
+    """Where the process is read for each vertex: an eyeball at one point, so that it moves as one, and the skin within
+    `reach_m` of it the nearer to there the nearer it lies, so that lids stay on it. The point lies `forward` radii
+    before the ball's centre (z): at 1 between the lids."""
     places = np.array(vertices_m, np.float64)
     ball = np.zeros(len(places), bool)
     for index in eyeballs:
@@ -139,10 +146,11 @@ def carried(vertices_m: Float[np.ndarray, "V 3"], eyeballs: list[Int[np.ndarray,
     for index in eyeballs:
         centre = vertices_m[index].mean(axis=0, dtype=np.float64)
         radius = float(np.linalg.norm(vertices_m[index] - centre, axis=1).max())
-        away = np.clip((np.linalg.norm(vertices_m - centre, axis=1) - radius) / _CARRIED_M, 0.0, 1.0)
+        point = centre + [0.0, 0.0, forward * radius]
+        away = np.clip((np.linalg.norm(vertices_m - centre, axis=1) - radius) / reach_m, 0.0, 1.0)
         own = away * away * (3.0 - 2.0 * away)
-        places = np.where(ball[:, None], places, centre + own[:, None] * (places - centre))
-        places[index] = centre
+        places = np.where(ball[:, None], places, point + own[:, None] * (places - point))
+        places[index] = point
     return places
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._residual import DrawHeads, Linearised
 
-LARGEST_BANK = 200_000
+LARGEST_BANK = 400_000
 """Heads kept at most; what comes after is drawn from them again, behind other masks."""
 _CHUNK = 1024
 _BEYOND = 192

@@ -13,6 +13,7 @@ from ._morphs import Morphs, rigid_part
 
 TABLE_NAME = "head-calibration.json"
 _RING_M = (0.010, 0.025)  # distance from an eyeball within which the mean's local scale is read
+_SOCKETS = {"reach_m": 0.010, "forward": 0.0}  # how far skin goes with an eyeball that follows its centre
 _PER_MM = 1e-3
 
 
@@ -86,7 +87,7 @@ def calibrated_mean(morphs: Morphs, calibration: Calibration, mesh: HeadMesh) ->
     """The mean head [V, 3] in metres: the morphs' mean moved by the mean field; eyeballs move and grow with their
     sockets."""
     mean, eyes = morphs.mean_m, [mesh.left_eye, mesh.right_eye]
-    places = carried(mean, eyes)
+    places = carried(mean, eyes, **_SOCKETS)
     moved = mean + calibration.mean.spread(mean, places, mesh.mirror)[0]
     free = mean + calibration.mean.spread(mean, mean, mesh.mirror)[0]
     for eye in eyes:
@@ -105,7 +106,7 @@ def identity_rows(morphs: Morphs, calibration: Calibration, mesh: HeadMesh, mean
     """Rows [n, V, 3], metres a standard deviation, whose squares add up to the covariance of identity; rigid motions
     are taken out."""
     eyes = [mesh.left_eye, mesh.right_eye]
-    modes = calibration.modes.spread(morphs.mean_m, carried(morphs.mean_m, eyes), mesh.mirror)
+    modes = calibration.modes.spread(morphs.mean_m, carried(morphs.mean_m, eyes, **_SOCKETS), mesh.mirror)
     rows = [modes] + [calibration.weights[name] * group for name, group in sorted(morphs.groups_m.items())]
     stacked = np.concatenate([np.asarray(part, np.float64) for part in rows])
     neck = mean_m[:, 1] < mean_m[mesh.boundary, 1].max() + 0.03
