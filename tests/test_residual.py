@@ -122,19 +122,23 @@ def test_the_components_are_the_same_every_time_and_none_without_variance(places
     assert np.square(nothing.components_m()).sum() == 0.0
 
 
-def test_an_eyeball_is_read_at_its_centre_and_the_skin_around_it_the_nearer_the_more(rng):
+def test_an_eyeball_is_read_between_its_lids_and_the_skin_around_it_the_nearer_the_more(rng):
     ball = rng.normal(size=(30, 3))
     centre, radius = np.array([0.03, 0.02, 0.05]), 0.012
     ball = np.concatenate([ball, -ball]) / np.linalg.norm(np.concatenate([ball, -ball]), axis=1, keepdims=True)
-    reach = np.array([0.0, 5e-5, 0.001, 0.0025, 0.004, 0.0049, 0.0051, 0.03])
+    reach = np.array([0.0, 7e-5, 0.0014, 0.0035, 0.0056, 0.0069, 0.0071, 0.03])
     skin = centre + np.array([0.0, 0.6, 0.8]) * (radius + reach)[:, None]
     vertices = np.concatenate([centre + radius * ball, skin])
     read = carried(vertices, [np.arange(60)])
-    np.testing.assert_allclose(read[:60], np.tile(centre, (60, 1)), atol=1e-12)
-    share = np.linalg.norm(read[60:] - centre, axis=1) / np.linalg.norm(skin - centre, axis=1)
+    point = centre + [0.0, 0.0, radius]
+    np.testing.assert_allclose(read[:60], np.tile(point, (60, 1)), atol=1e-12)
+    share = np.linalg.norm(read[60:] - point, axis=1) / np.linalg.norm(skin - point, axis=1)
     assert share[0] < 1e-9 and share[1] < 1e-3 and (np.diff(share) >= -1e-12).all()
     np.testing.assert_allclose(read[66:], skin[6:], atol=1e-12)
     np.testing.assert_array_equal(carried(vertices, []), vertices)
+    centred = carried(vertices, [np.arange(60)], forward=0.0, reach_m=0.01)
+    np.testing.assert_allclose(centred[:60], np.tile(centre, (60, 1)), atol=1e-12)
+    assert np.abs(centred[66] - skin[6]).max() > 1e-4 and np.abs(centred[67] - skin[7]).max() < 1e-12
 
 
 def test_eyeballs_move_as_one_and_lids_with_them(rng):
