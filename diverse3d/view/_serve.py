@@ -81,7 +81,8 @@ def serve(host: str, port: int | None, label: str) -> Iterator[Any]:
     # viser takes no check of its own; it asks for this once, as it starts.
     sockets.serve = guarded  # type: ignore[assignment]
     try:
-        server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        with contextlib.redirect_stdout(None):  # it prints a table, and this says where it is in a line
+            server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
     finally:
         sockets.serve = plain
     try:
