@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import ipaddress
 import socket
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def serve(host: str, port: int | None, label: str) -> Iterator[Any]:
     # viser takes no check of its own; it asks for this once, as it starts.
     sockets.serve = guarded  # type: ignore[assignment]
     try:
-        with contextlib.redirect_stdout(None):  # it prints a table, and this says where it is in a line
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a table, and this says where it is in a line
             server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
     finally:
         sockets.serve = plain
@@ -92,5 +93,5 @@ def serve(host: str, port: int | None, label: str) -> Iterator[Any]:
             raise InputError(f"The port {port} was taken just now; name another, or leave --port out for a free one.")
         yield server
     finally:
-        with contextlib.redirect_stdout(None):  # it says so itself
+        with contextlib.redirect_stdout(io.StringIO()):  # it says so itself
             server.stop()
