@@ -158,6 +158,7 @@ def test_folders_that_are_no_result(folder, tmp_path, capsys):
     assert main(["view", str(tmp_path)]) == 2
     assert "holds no run.json" in capsys.readouterr().err
     assert main(["view", str(tmp_path / "none.png")]) == 2
+    assert "no file" in capsys.readouterr().err
     damaged = tmp_path / "damaged"
     shutil.copytree(folder, damaged)
     content = bytearray((damaged / "completions.npz").read_bytes())

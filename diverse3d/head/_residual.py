@@ -146,7 +146,7 @@ def carried(
     for index in eyeballs:
         centre = vertices_m[index].mean(axis=0, dtype=np.float64)
         radius = float(np.linalg.norm(vertices_m[index] - centre, axis=1).max())
-        point = centre + [0.0, 0.0, forward * radius]
+        point = centre + np.array([0.0, 0.0, forward * radius])
         away = np.clip((np.linalg.norm(vertices_m - centre, axis=1) - radius) / reach_m, 0.0, 1.0)
         own = away * away * (3.0 - 2.0 * away)
         places = np.where(ball[:, None], places, point + own[:, None] * (places - point))

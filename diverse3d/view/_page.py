@@ -23,6 +23,7 @@ PAGE = 24
 _COLUMNS = 6
 _WIDE, _HIGH = 0.24, 0.33
 _FOV = 0.5
+_CLAY = (200, 193, 187)
 
 
 class Page:
@@ -169,12 +170,13 @@ class Page:
         scene, shown = self.server.scene, self.shown
         wxyz, position = self._place(place)
         at = {"wxyz": wxyz, "position": position}
-        skin = shown.skins(index) if self.surface.value == SKIN and name != "/path" else None
-        if skin is not None and not self.wire.value:
+        plain = name == "/path" or self.wire.value or self.surface.value == CLAY
+        skin = None if plain else self._content(index)
+        if skin is not None:
             head = scene.add_glb(name, skin, **at)
         else:
             head = scene.add_mesh_simple(
-                name, shown.vertices[index], shown.faces, color=self._colours(), wireframe=self.wire.value, **at
+                name, shown.vertices[index], shown.faces, color=_CLAY, wireframe=self.wire.value, **at
             )
         self.handles[name] = head
         head.on_click(lambda _: self._focus(index))
@@ -184,6 +186,13 @@ class Page:
             self.handles[f"{name}/fit"] = scene.add_mesh_simple(
                 f"/fit{name}", shown.fit, shown.faces, color=(40, 110, 220), opacity=0.35, **at
             )
+
+    def _content(self, index: int) -> bytes:
+        """A head as GLB, with its skin or the colours that are asked for."""
+        from ..show import glb_bytes
+
+        skin = self.shown.skins(index) if self.surface.value == SKIN else None
+        return skin or glb_bytes(self.shown.vertices[index], self.shown.faces, self._colours())
 
     def _colours(self) -> np.ndarray:
         from ..show import uncertainty_colours, visibility_colours
@@ -310,12 +319,8 @@ class Page:
         return f"Saved to {_plain(str(Path(steer.save(self.folder.value)).resolve()))}."
 
     def _download(self, event: Any) -> None:
-        from ..show import glb_bytes
-
-        index, shown = int(self.a.value), self.shown
-        content = shown.skins(index)
-        if content is None:
-            content = glb_bytes(shown.vertices[index], shown.faces, self._colours())
+        index = int(self.a.value)
+        content = self._content(index)
         if event.client is not None:
             event.client.send_file_download(f"{index:02d}.glb", content)
 

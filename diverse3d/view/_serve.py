@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import ipaddress
 import socket
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ def choose_port(host: str, port: int | None) -> int:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
+            # As the server itself does: what was served there a moment ago is no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             return int(probe.getsockname()[1])
     except (OSError, UnicodeError) as error:
@@ -81,7 +84,8 @@ def serve(host: str, port: int | None, label: str) -> Iterator[Any]:
     # viser takes no check of its own; it asks for this once, as it starts.
     sockets.serve = guarded  # type: ignore[assignment]
     try:
-        server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a table, and this says where it is in a line
+            server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
     finally:
         sockets.serve = plain
     try:
@@ -89,5 +93,5 @@ def serve(host: str, port: int | None, label: str) -> Iterator[Any]:
             raise InputError(f"The port {port} was taken just now; name another, or leave --port out for a free one.")
         yield server
     finally:
-        with contextlib.redirect_stdout(None):  # it says so itself
+        with contextlib.redirect_stdout(io.StringIO()):  # it says so itself
             server.stop()
