@@ -376,6 +376,7 @@ def test_a_browser_shows_and_steers_it(page, browser, result):
     changed = until(tab, lambda shown: np.abs(shown - grid).max(axis=2).mean() > 1)
     # Closed in mid-run, the page is there again with what was done meanwhile.
     tab.get_by_role("button", name="Back to the ones before").click()
+    tab.wait_for_timeout(500)  # for the click to be heard
     tab.close()
     settle(page, "The ones before")
     tab = context.new_page()

@@ -91,6 +91,12 @@ def chain(people: Path | None) -> list[Step]:
             [f"{ASSETS}/segment.safetensors"],
         ),
         Step(
+            "hashes",
+            [tool("hash_assets")],
+            [HEAD, noise, *[f"{ASSETS}/{name}.safetensors" for name in ("albedo", "masked", "residual", "segment")]],
+            [f"{ASSETS}/SHA256SUMS"],
+        ),
+        Step(
             "pictures",
             [tool(name) for name in ("make_head_pictures", "draw_reconstructions")],
             [*built_head, f"{ASSETS}/masked.safetensors"],
