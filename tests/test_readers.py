@@ -46,7 +46,10 @@ def _same(first, second):
     assert first == second
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name.startswith("mesh.") or name.endswith(".ply")])
+MESHES = [name for name in READERS if name != "cloud.ply" and (name.startswith("mesh.") or name.endswith(".ply"))]
+
+
+@pytest.mark.parametrize("name", MESHES)
 def test_every_mesh_format_gives_the_same_vertices(tmp_path, name):
     (tmp_path / name).write_bytes(READERS[name].sound())
     read, template = READERS[name].read(tmp_path / name), tiny_arrays()["template"]

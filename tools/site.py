@@ -67,6 +67,10 @@ def main() -> int:
     return 0
 
 
+BESIDE_THE_README = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "THREATS.md")
+"""Pages that lie there."""
+
+
 def build(out: Path, *, force: bool = False) -> None:
     """Write the site, whole or not at all; raises `InputError` where a link leads nowhere or a docstring is missing."""
     with temporary_folder() as place:
@@ -74,9 +78,10 @@ def build(out: Path, *, force: bool = False) -> None:
         for name, content in made_pages().items():
             (place / "docs" / name).write_text(content, encoding="utf-8")
         for page in (place / "docs").glob("*.md"):  # links out of the folder lead to the page made of what is there
-            page.write_text(
-                page.read_text(encoding="utf-8").replace("](../examples)", "](examples.md)"), encoding="utf-8"
-            )
+            text = page.read_text(encoding="utf-8").replace("](../examples)", "](examples.md)")
+            for name in BESIDE_THE_README:
+                text = text.replace(f"](../{name})", f"]({name.lower()})").replace(f"]({name})", f"]({name.lower()})")
+            page.write_text(text, encoding="utf-8")
         settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
         (place / "mkdocs.yml").write_text(settings.replace('paths: ["."]', f"paths: [{json.dumps(str(ROOT))}]"))
         command = [sys.executable, "-m", "zensical", "build", "--strict", "-f", str(place / "mkdocs.yml")]
@@ -96,9 +101,7 @@ def made_pages() -> dict[str, str]:
         "api.md": python_page(),
         "examples.md": examples_page(),
         "benchmarks.md": benchmarks_page(ROOT / "benchmarks" / "baseline.json"),
-        "contributing.md": from_root("CONTRIBUTING.md"),
-        "changelog.md": from_root("CHANGELOG.md"),
-    }
+    } | {name.lower(): from_root(name) for name in BESIDE_THE_README}
 
 
 def from_root(name: str) -> str:
