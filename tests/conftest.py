@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -76,6 +77,20 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"reference data is not there ({SHARED})")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, which draws WebGL without a graphics card."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium; install the package chromium to test what a browser shows")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as session:
+        options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+        started = session.chromium.launch(executable_path=path, args=options)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import re
-import shutil
 from typing import NamedTuple
 
 import jax
@@ -187,20 +186,6 @@ class Open(NamedTuple):
     page: object
     said: list[str]
     asked: list[str]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, which draws WebGL without a graphics card."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("there is no Chromium; install the package chromium to test what a browser shows")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as session:
-        options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-        started = session.chromium.launch(executable_path=path, args=options)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -325,20 +325,6 @@ def test_a_painted_mask_is_what_is_completed_behind(page, monkeypatch):
 # In a browser.
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, which draws WebGL without a graphics card."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("there is no Chromium; install the package chromium to test what a browser shows")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as session:
-        options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-        started = session.chromium.launch(executable_path=path, args=options)
-        yield started
-        started.close()
-
-
 def scene(tab) -> np.ndarray:
     """The picture left of the panel."""
     with Image.open(io.BytesIO(tab.locator("canvas").first.screenshot())) as shot:
