@@ -188,7 +188,7 @@ def test_a_folder_that_goes_in_mid_run(tmp_path):
         write_record(folder, {})
     assert (tmp_path / "p" / "out" / "run.json").is_file()
     with (
-        pytest.raises(InputError, match="can't be written"),
+        pytest.raises(InputError, match="[Cc]an.t (be written|write)"),
         whole_folder(tmp_path / "q" / "out", force=False) as folder,
     ):
         shutil.rmtree(tmp_path / "q")
