@@ -199,3 +199,11 @@ def flame_arrays(folder: Path) -> dict[str, np.ndarray]:
     }
     with np.load(folder / "flame_masks.npz") as masks:
         return arrays | {f"region/{name}/vertices": masks[name] for name in masks.files}
+
+
+def no_evidence(unknowns):
+    """What a picture says that says nothing, of a fit's unknowns."""
+    from diverse3d.fit import PictureEvidence
+
+    size = unknowns.z.size + unknowns.joints.size + 6
+    return PictureEvidence(jnp.zeros(2), jnp.zeros((2, size)), jnp.asarray(1.0))

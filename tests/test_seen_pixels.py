@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import as_float32, check_derivatives, rotation_about
+from helpers import as_float32, check_derivatives, no_evidence, rotation_about
 
 from diverse3d import complete
 from diverse3d._optimise import CONVERGED
@@ -56,6 +56,7 @@ def at(problem, unknowns):
         shift_m=jnp.zeros(3),
         camera=WeakPerspective(jnp.asarray(SCALE), jnp.asarray([CENTRE, CENTRE])),
         landmarks68_px=jnp.zeros((68, 2)),
+        evidence=no_evidence(unknowns.shape),
         report=FitReport(zero, zero, zero, jnp.asarray(0), jnp.asarray(CONVERGED), zero, zero),
         appearance=appearance_of(unknowns),
     )

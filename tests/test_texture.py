@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pygltflib
 import pytest
+from helpers import no_evidence
 from PIL import Image
 from scipy.ndimage import map_coordinates
 from test_show import glb_array
@@ -70,7 +71,7 @@ def scene(head, appearance):
     zero = jnp.zeros(())
     fit = PhotoFit(
         unknowns=start(head), vertices_m=head.template_m, held_m=head.template_m, visible=jnp.asarray(visible),
-        turn=jnp.asarray(turn), shift_m=jnp.zeros(3), camera=camera, landmarks68_px=jnp.zeros((68, 2)),
+        turn=jnp.asarray(turn), shift_m=jnp.zeros(3), camera=camera, landmarks68_px=jnp.zeros((68, 2)), evidence=no_evidence(start(head)),
         report=FitReport(zero, zero, zero, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zero, zero),
     )  # fmt: skip
     photo = Photo(rgb, hidden, np.zeros((468, 2)), np.zeros(468, bool), 1)
