@@ -108,7 +108,7 @@ def measured(scene: Scene, problem: FitProblem, reached: np.ndarray) -> Row | No
     fitted = jax.block_until_ready(d3.fit(photo, problem))
     seconds = time.perf_counter() - begin
     truth, faces = scene.vertices_m, np.asarray(head.faces)
-    errors = [_across(_placed(np.asarray(one, np.float64), truth, seen, scale=True), truth, faces, seen)
+    errors = [_across(_placed(np.asarray(one, np.float64), truth, seen), truth, faces, seen)
               for one in (fitted.vertices_m, head.shaped(head.prior_mean))]  # fmt: skip
     scored = []
     for noise in NOISES:
@@ -126,12 +126,12 @@ def _rms_mm(off_m: np.ndarray) -> float:
     return 1e3 * float(np.sqrt((off_m**2).mean()))
 
 
-def _placed(vertices: np.ndarray, goal: np.ndarray, index: np.ndarray, *, scale: bool) -> np.ndarray:
-    """Vertices moved on to a goal by what fits some of them best: rigidly, or with a scale."""
+def _placed(vertices: np.ndarray, goal: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Vertices moved on to a goal by the similarity that fits some of them best."""
     turn, _ = kabsch(vertices, goal, index)
     turned = vertices @ turn.T
     off, aim = turned[index] - turned[index].mean(0), goal[index] - goal[index].mean(0)
-    size = float((off * aim).sum() / (off**2).sum()) if scale else 1.0
+    size = float((off * aim).sum() / (off**2).sum())
     return size * (turned - turned[index].mean(0)) + goal[index].mean(0)
 
 
@@ -145,11 +145,12 @@ def _scored(
 ) -> tuple[float, float, float, float]:
     """Energy score (mm, hidden), share in the interval where seen and where hidden (%), spread where seen (mm).
 
-    Samples and truth are laid on the samples' mean alike, rigidly, by what is seen: a photo tells no place.
+    Samples and truth are laid on the samples' mean alike, by what is seen and a similarity: a photo tells neither place
+    nor size.
     """
     centre = samples.mean(0)
-    samples = np.stack([_placed(one, centre, seen, scale=False) for one in samples])
-    truth = _placed(truth, centre, seen, scale=False)
+    samples = np.stack([_placed(one, centre, seen) for one in samples])
+    truth = _placed(truth, centre, seen)
     centre, normals = samples.mean(0), host_normals(samples.mean(0), faces)
     off = ((samples - centre) * normals).sum(2)
     # Few samples' own deviation is too small, and their mean off, both by their number.

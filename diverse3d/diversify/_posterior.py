@@ -188,8 +188,8 @@ def picture_posterior(head: HeadModel, fit: PhotoFit) -> Posterior:
     """p(head | what the photo shows) around the fit: its landmarks with errors as the detector makes them.
 
     Where vertices that are seen are held to the fit (`posterior`), the fit's own errors in depth, turn and shape are
-    not in the spread; here they are. Widened where the face is unlikely, as there. The camera's scale and shift are
-    free, and the head's position, which no picture tells, is the fit's.
+    not in the spread; here they are. Widened where the face is unlikely, as there. The camera is the fit's but for its
+    shift: size and place, which no picture tells, are the same for all heads.
     """
     expansion = _picture(head, fit)
     log_unit = jnp.asarray(0.5 * np.log(2.0 * np.pi), head.dtype) * fit.evidence.count

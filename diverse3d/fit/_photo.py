@@ -198,24 +198,28 @@ def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unkno
 
 @eqx.filter_jit
 def _evidence(points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns, placed: _Placed) -> PictureEvidence:
-    """The landmarks' errors and how they change, less what a shift and a scale of the picture explain."""
+    """The landmarks' errors and how they change, less what a shift of the picture explains.
+
+    The camera's scale is the fit's: a picture tells no size, and heads of one size agree with it by one camera.
+    """
     count, joints = unknowns.z.size, unknowns.joints.size
     still = jnp.zeros(6, unknowns.z.dtype)
-    flat = jnp.concatenate([unknowns.z, unknowns.joints.reshape(-1), still, unknowns.camera])
+    flat = jnp.concatenate([unknowns.z, unknowns.joints.reshape(-1), still, unknowns.camera[1:]])
 
     def errors(flat: Float[Array, " n"]) -> Float[Array, " E"]:
-        z, turns, rotation, shift, camera = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
+        z, turns, rotation, shift, centre = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
+        camera = jnp.concatenate([unknowns.camera[:1], centre])
         at = Unknowns(z, turns.reshape(unknowns.joints.shape), rotation, shift, camera)
         posed = points.dense(rigid(at, canonical(points.head, at))) @ placed.turn.T
         seen = camera_at(at, target.camera_start, target.interocular_px).project(posed)
         return target.whitening((target.dense_px - seen) / target.interocular_px).reshape(-1)
 
     left, jacobian = errors(flat), -jax.jacfwd(errors)(flat)
-    free = jnp.linalg.qr(jacobian[:, -3:])[0]
-    rows = jnp.concatenate([left[:, None], jacobian[:, :-3]], axis=1)
+    free = jnp.linalg.qr(jacobian[:, -2:])[0]
+    rows = jnp.concatenate([left[:, None], jacobian[:, :-2]], axis=1)
     rows = rows - free @ (free.T @ rows)
     seen = 2.0 * jnp.sum((target.whitening.root > 0).astype(rows.dtype))
-    return PictureEvidence(rows[:, 0], rows[:, 1:], jnp.maximum(seen - 3.0, 1.0))
+    return PictureEvidence(rows[:, 0], rows[:, 1:], jnp.maximum(seen - 2.0, 1.0))
 
 
 @eqx.filter_jit

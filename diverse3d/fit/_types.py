@@ -77,7 +77,8 @@ class Fit(eqx.Module):
 
 
 class PictureEvidence(eqx.Module):
-    """What a photo's landmarks say of a head near its fit, linearised there, with the camera free.
+    """What a photo's landmarks say of a head near its fit, linearised there, with the picture's shift free and the
+    camera's scale that of the fit.
 
     Of independent errors of unit variance, `left` is what the fit leaves and `jacobian` how they change.
     """
@@ -87,7 +88,7 @@ class PictureEvidence(eqx.Module):
     jacobian: Float[Array, "E U"]
     """A unit of coefficients, joints, rotation and translation, in the order of the closed form's vector."""
     count: Float[Array, ""]
-    """How many of the errors count: two a visible landmark, less those that the camera takes up."""
+    """How many of the errors count: two a visible landmark, less those that the shift takes up."""
 
 
 class PhotoFit(Fit):
