@@ -157,7 +157,7 @@ def test_a_kind_names_what_takes_time_and_no_path():
     command = Complete(input=Path("secret/face.PNG"), out=Path("private"), seed=3, quiet=True)
     assert kind_of(command) == "complete input=.png"
     longer = dataclasses.replace(command, n=40, sampling=SamplingConfig(pool=9), head=Path("/my/own.safetensors"))
-    assert kind_of(longer) == "complete input=.png head=.safetensors n=40 pool=9"
+    assert kind_of(longer) == "complete head=.safetensors input=.png n=40 pool=9"
 
 
 def test_a_run_says_its_stages_and_learns_from_those_that_end_well(remember, capsys, tmp_path):

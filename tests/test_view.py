@@ -194,10 +194,11 @@ def test_ctrl_c_ends_it(folder, head_file):
         assert line.startswith("open http://127.0.0.1:"), line
         port = int(line.split(":")[2].split()[0])
         ran.send_signal(signal.SIGINT)
-        assert ran.wait(60) == 0
+        assert ran.wait(120) == 0
         assert choose_port("127.0.0.1", port) == port
     finally:
         ran.kill()
+        ran.wait()
         ran.stderr.close()
 
 

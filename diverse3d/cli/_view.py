@@ -1,6 +1,7 @@
 """The command `view`: a result in the browser, to look at and to steer."""
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -104,4 +105,8 @@ class View(Common):
                 while True:
                     time.sleep(3600)
             finally:
-                page.stop()
+                idle = page.stop()
+                if not idle and isinstance(sys.exc_info()[1], KeyboardInterrupt):
+                    # What is being compiled can't be interrupted, and nothing of it is on the disk.
+                    sys.stderr.flush()
+                    os._exit(0)

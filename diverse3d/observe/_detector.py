@@ -36,6 +36,7 @@ _LANDMARKER_WEIGHT = 0.5  # it doubts many a covered face
 _PLAIN_EVIDENCE = 15.0  # from which on nothing but faces was seen, and the points' steadiness isn't asked for
 _OTHER_LOOKS = ((12.0, 1.0), (-12.0, 1.0), (0.0, 1.2), (0.0, 0.85))  # the crop turned (degrees) and scaled
 _UNSTEADY = 0.048  # of the face's length; covered faces move by 0.044, what is no face by 0.05 and more
+_UNSTEADY_PX = 2.5  # which small faces may move by
 _SAME_FACE = 0.1  # overlap that a face keeps with itself from the first look to the second
 _OVERLAP = 0.3  # two boxes that overlap more than this (intersection over union) are one face
 _CROP_SCALE = 1.5
@@ -281,8 +282,8 @@ def _is_face(rgb: Rgb, face: Detection) -> bool:
         cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         axes = scale * np.array([[cos, sin], [-sin, cos]]) @ crop.axes_px
         other = _landmarks_in_crop(rgb, _Crop(crop.centre_px, axes)).points_px
-        moved.append(np.linalg.norm(other - landmarks.points_px, axis=1).mean() / length)
-    return float(np.mean(moved)) < _UNSTEADY
+        moved.append(np.linalg.norm(other - landmarks.points_px, axis=1).mean())
+    return float(np.mean(moved)) < max(_UNSTEADY * length, _UNSTEADY_PX)
 
 
 def _clearest(detections: list[Detection]) -> float:

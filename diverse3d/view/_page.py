@@ -46,9 +46,9 @@ class Page:
         self._jobs = Jobs(self._say)
         self._jobs.ask("Getting ready to steer: the fit is made again", lambda: self._ready(ready))
 
-    def stop(self) -> None:
-        """Begin nothing further."""
-        self._jobs.stop()
+    def stop(self) -> bool:
+        """Begin nothing further; whether nothing is going on any more after a moment."""
+        return self._jobs.stop()
 
     # What is on the page.
 
