@@ -171,7 +171,6 @@ def _picture(head: HeadModel, fit: PhotoFit) -> Expansion:
     """What the picture itself says, in place of the fit's vertices."""
     evidence = fit.evidence
     others = jnp.zeros(N_RIGID, head.dtype)
-    turned, shifted = jnp.full(3, RIGID_ROOT, head.dtype), jnp.full(3, _PINNED_ROOT, head.dtype)
     shape = jnp.ones(head.n_components + head.n_joints * 3, head.dtype)
     return Expansion(
         point=jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others]),
@@ -179,7 +178,7 @@ def _picture(head: HeadModel, fit: PhotoFit) -> Expansion:
         target_m=evidence.left,
         jacobian_m=evidence.jacobian,
         weight=Trust(jnp.ones_like(evidence.left), None, None),
-        root=jnp.concatenate([shape, turned, shifted]),
+        root=jnp.concatenate([shape, jnp.full(N_RIGID, RIGID_ROOT, head.dtype)]),
     )
 
 

@@ -34,6 +34,9 @@ from ._solve import coefficient_rates, solve_in_turn
 from ._state import Unknowns, at_rest, camera_at, canonical, mean_head, residual_rms, rigid, rotation_of, subset
 from ._types import FitProblem, FitReport, PhotoFit, PictureEvidence
 
+_PLACE_M = 1e-4
+"""How far the mean place of what is seen may move from head to head, metres."""
+
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
 """Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
 
@@ -218,6 +221,17 @@ def _evidence(points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns, pla
     free = jnp.linalg.qr(jacobian[:, -2:])[0]
     rows = jnp.concatenate([left[:, None], jacobian[:, :-2]], axis=1)
     rows = rows - free @ (free.T @ rows)
+    # Heads lie where the fit does: the mean place of what is seen of them is its.
+    counts = (target.whitening.root > 0).astype(rows.dtype)
+    share = jnp.where(jnp.any(counts > 0), counts, jnp.ones_like(counts))
+
+    def place(flat: Float[Array, " n"]) -> Float[Array, "3"]:
+        z, turns, rotation, shift, _ = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
+        at = Unknowns(z, turns.reshape(unknowns.joints.shape), rotation, shift, unknowns.camera)
+        return share @ points.dense(rigid(at, canonical(points.head, at))) / (_PLACE_M * jnp.sum(share))
+
+    held = jax.jacfwd(place)(flat)[:, :-2]
+    rows = jnp.concatenate([rows, jnp.concatenate([jnp.zeros((3, 1), rows.dtype), held], axis=1)])
     seen = 2.0 * jnp.sum((target.whitening.root > 0).astype(rows.dtype))
     return PictureEvidence(rows[:, 0], rows[:, 1:], jnp.maximum(seen - 2.0, 1.0))
 

@@ -78,7 +78,7 @@ class Fit(eqx.Module):
 
 class PictureEvidence(eqx.Module):
     """What a photo's landmarks say of a head near its fit, linearised there, with the picture's shift free and the
-    camera's scale that of the fit.
+    camera's scale that of the fit; its last three rows hold the mean place of what is seen.
 
     Of independent errors of unit variance, `left` is what the fit leaves and `jacobian` how they change.
     """
