@@ -27,6 +27,10 @@ _PINNED_ROOT = 1e6
 """The same where what is seen says nothing of the pose, so that the fit's is kept: see `_tells_pose`."""
 
 
+_TELLS_POSE = 10.0
+"""Numbers of a picture from which on it tells how the head is turned: six landmarks, less the shift."""
+
+
 class Posterior(eqx.Module):
     """A Gaussian over coefficients, joints, rigid motion and the noise's low-rank part, given the visible vertices."""
 
@@ -172,13 +176,15 @@ def _picture(head: HeadModel, fit: PhotoFit) -> Expansion:
     evidence = fit.evidence
     others = jnp.zeros(N_RIGID, head.dtype)
     shape = jnp.ones(head.n_components + head.n_joints * 3, head.dtype)
+    # A handful of landmarks tells no pose: then the fit's is kept.
+    rigid = jnp.where(evidence.count > _TELLS_POSE, RIGID_ROOT, _PINNED_ROOT).astype(head.dtype)
     return Expansion(
         point=jnp.concatenate([fit.unknowns.z, fit.unknowns.joints.reshape(-1), others]),
         observed_m=jnp.zeros_like(evidence.left),
         target_m=evidence.left,
         jacobian_m=evidence.jacobian,
         weight=Trust(jnp.ones_like(evidence.left), None, None),
-        root=jnp.concatenate([shape, jnp.full(N_RIGID, RIGID_ROOT, head.dtype)]),
+        root=jnp.concatenate([shape, jnp.full(N_RIGID, rigid, head.dtype)]),
     )
 
 
