@@ -6,6 +6,7 @@ view, the network's habits), S more for points that are turned away from the cam
 Errors that are shared don't average away over points. Learnt on rendered photos by `tools/learn_landmarks.py`.
 """
 
+import functools
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -65,6 +66,7 @@ class Whitening(eqx.Module):
         return own + jnp.einsum("r,rlx->lx", self.less * along, self.axes)
 
 
+@functools.cache
 def load_landmark_noise() -> LandmarkNoise:
     """The learnt noise; raises `InputError` where its file is damaged."""
     stored = {name: np.asarray(array) for name, array in read_safetensors(LEARNT_LANDMARKS).arrays.items()}

@@ -209,30 +209,26 @@ def _evidence(points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns, pla
     still = jnp.zeros(6, unknowns.z.dtype)
     flat = jnp.concatenate([unknowns.z, unknowns.joints.reshape(-1), still, unknowns.camera[1:]])
 
-    def errors(flat: Float[Array, " n"]) -> Float[Array, " E"]:
+    counts = (target.whitening.root > 0).astype(flat.dtype)
+    share = jnp.where(jnp.any(counts > 0), counts, jnp.ones_like(counts))
+
+    def errors(flat: Float[Array, " n"]) -> tuple[Float[Array, " E"], Float[Array, "3"]]:
+        """Whitened errors, and the mean place of what is seen in units of how far it may move."""
         z, turns, rotation, shift, centre = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
         camera = jnp.concatenate([unknowns.camera[:1], centre])
         at = Unknowns(z, turns.reshape(unknowns.joints.shape), rotation, shift, camera)
-        posed = points.dense(rigid(at, canonical(points.head, at))) @ placed.turn.T
-        seen = camera_at(at, target.camera_start, target.interocular_px).project(posed)
-        return target.whitening((target.dense_px - seen) / target.interocular_px).reshape(-1)
+        dense = points.dense(rigid(at, canonical(points.head, at)))
+        seen = camera_at(at, target.camera_start, target.interocular_px).project(dense @ placed.turn.T)
+        off = target.whitening((target.dense_px - seen) / target.interocular_px)
+        return off.reshape(-1), share @ dense / (_PLACE_M * jnp.sum(share))
 
-    left, jacobian = errors(flat), -jax.jacfwd(errors)(flat)
-    free = jnp.linalg.qr(jacobian[:, -2:])[0]
-    rows = jnp.concatenate([left[:, None], jacobian[:, :-2]], axis=1)
+    left, (change, moved) = errors(flat)[0], jax.jacfwd(errors)(flat)
+    free = jnp.linalg.qr(change[:, -2:])[0]
+    rows = jnp.concatenate([left[:, None], -change[:, :-2]], axis=1)
     rows = rows - free @ (free.T @ rows)
     # Heads lie where the fit does: the mean place of what is seen of them is its.
-    counts = (target.whitening.root > 0).astype(rows.dtype)
-    share = jnp.where(jnp.any(counts > 0), counts, jnp.ones_like(counts))
-
-    def place(flat: Float[Array, " n"]) -> Float[Array, "3"]:
-        z, turns, rotation, shift, _ = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
-        at = Unknowns(z, turns.reshape(unknowns.joints.shape), rotation, shift, unknowns.camera)
-        return share @ points.dense(rigid(at, canonical(points.head, at))) / (_PLACE_M * jnp.sum(share))
-
-    held = jax.jacfwd(place)(flat)[:, :-2]
-    rows = jnp.concatenate([rows, jnp.concatenate([jnp.zeros((3, 1), rows.dtype), held], axis=1)])
-    seen = 2.0 * jnp.sum((target.whitening.root > 0).astype(rows.dtype))
+    held = jnp.concatenate([jnp.zeros((3, 1), rows.dtype), moved[:, :-2]], axis=1)
+    rows, seen = jnp.concatenate([rows, held]), 2.0 * jnp.sum(counts)
     return PictureEvidence(rows[:, 0], rows[:, 1:], jnp.maximum(seen - 2.0, 1.0))
 
 
