@@ -183,9 +183,9 @@ def _registered(
     vertices = np.where(visible[:, None], settled.vertices_m, vertices)
     world = (vertices - frame.shift_m) @ frame.turn + unit_m * surface.middle
     normals = host_normals(vertices, faces) @ frame.turn
-    across = _SLIDING * linear.spread_across_m(found.step, host_normals(vertices, faces))
-    along = np.sqrt(spread**2 * settled.variance + (0.25 * noise) ** 2 + (across**2 * settled.bend) ** 2)
-    across = np.maximum(across, along)
+    sliding = linear.spread_across_m(found.step, host_normals(vertices, faces))
+    along = np.sqrt(spread**2 * settled.variance + (0.25 * noise) ** 2 + (sliding**2 * settled.bend) ** 2)
+    across = np.maximum(_SLIDING * sliding, along)
     colours = None
     if cloud.colours is not None:
         own = np.full((head.n_vertices, 3), 200, np.uint8) if head.colours is None else np.asarray(head.colours)
