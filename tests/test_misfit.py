@@ -105,7 +105,7 @@ def test_vertices_settle_on_a_curved_surface_and_not_beyond_its_border() -> None
     height = (found.vertices_m[:2, :2] ** 2).sum(axis=1) / 0.04
     np.testing.assert_allclose(found.vertices_m[:2, 2], height, atol=8e-5)
     np.testing.assert_array_equal(found.vertices_m[2], vertices[2])
-    assert (found.variance[:2] < 0.2).all()
+    assert (found.variance[:2] < 0.4).all()
     # Two curvatures of 1 / 20 mm: a step s leaves the tangent by s² / 40 mm.
     assert found.bend[0] == pytest.approx(np.sqrt(8) / 0.04, rel=0.3)
     still = settle(match, vertices, normals, moving=False)
