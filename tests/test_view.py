@@ -435,3 +435,32 @@ def test_a_pointer_paints_what_hides_on_the_photo(page, browser):
     context.close()
     page._mask_of(page.steer.result.seen)
     assert page.layout.value == "all"
+
+
+def test_three_plays_the_morphs_of_a_path(browser, result):
+    """The page is three's, with its own reader of GLB: of a path to a head half as large, it shows what lies between."""
+    from diverse3d.show import animated_glb_bytes, uncertainty_colours
+
+    first = np.asarray(result.vertices[0], np.float32)
+    path = np.stack([first, 0.75 * first, 0.5 * first])
+    content = animated_glb_bytes(path, np.asarray(result.faces), uncertainty_colours(np.full(len(first), 20.0)))
+    context, said = patient(browser), []
+    with serve("127.0.0.1", None, "test") as server:
+        server.scene.add_glb("/path", content, position=-first.mean(axis=0))
+        server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, 0.8), (0.0, 0.0, 0.0)
+        tab = context.new_page()
+        tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        tab.goto(f"http://127.0.0.1:{server.get_port()}")
+        areas, end = [], time.monotonic() + 90
+        while (
+            len(areas) < 3
+            or max(areas) < 2.5 * min(areas)
+            or not any(1.2 * min(areas) < area < max(areas) / 1.2 for area in areas)
+        ):
+            assert time.monotonic() < end, areas
+            with Image.open(io.BytesIO(tab.screenshot())) as shot:
+                colours = np.asarray(shot.convert("RGB")).astype(int)[160:490, 330:660]
+            if (area := int((np.ptp(colours, axis=2) > 40).sum())) > 500:
+                areas.append(area)
+        context.close()
+    assert not said
