@@ -19,7 +19,7 @@ from PIL import Image
 from diverse3d._api import complete, observe_mesh
 from diverse3d.show import draw, report_page, save
 from diverse3d.show._panels import head_frame
-from diverse3d.show._report import LARGEST_REPORT
+from diverse3d.show._report import LARGEST_REPORT, _skins
 from diverse3d.show._texture import Textures
 from diverse3d.show._words import distances_mm, metrics_in_words, verdict
 from diverse3d.surface import linear_from_srgb
@@ -128,6 +128,14 @@ def test_a_thousand_completions_stay_a_file_to_send(made):
     assert [data["heads"][0], data["heads"][-1]] == [more.order[0], more.order[-1]]
     assert f"{LARGEST_REPORT} of 1000" in text and "Look &lt;here&gt;." in text and len(text) < 5_000_000
     assert data["skin"] is None and 'value="skin"' not in text, "without a texture, heads are of clay"
+
+
+@pytest.mark.parametrize("count", [20, LARGEST_REPORT])
+def test_skins_of_pure_noise_stay_a_file_to_send(rng, count):
+    """What compresses worst of all; a report of 20 heads is to be smaller than 15 MB."""
+    picture = rng.integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    fit, heads = _skins(Textures(np.zeros((3, 2)), picture, [picture] * count), np.arange(count))
+    assert len(heads) == count and 3e6 < len(fit) + sum(map(len, heads)) < 8.1e6
 
 
 def test_the_record_is_in_the_page(made):

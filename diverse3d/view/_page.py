@@ -1,5 +1,6 @@
 """The page: heads in a grid, one, two side by side or on a path, and what can be asked for."""
 
+import dataclasses
 import math
 import threading
 from collections.abc import Callable
@@ -331,7 +332,8 @@ class Page:
         before = self.shown, self.steer.result
         make()
         self._before.append(before)
-        self._replace(Shown.of(self.steer.result))
+        # What was read from a folder was named by the folder's record.
+        self._replace(dataclasses.replace(Shown.of(self.steer.result), source=self.shown.source))
 
     def _replace(self, shown: Shown) -> None:
         with self._lock:
