@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import keep_picture
 from PIL import Image
 
 from diverse3d._api import complete, observe_mesh
@@ -151,6 +152,7 @@ def test_words():
     assert verdict(values, 9).startswith(
         "Where the input shows the face, the heads lie 0.016\N{NO-BREAK SPACE}mm from it."
     )
+    assert "0.016\N{NO-BREAK SPACE}mm from the fit: a photo tells little of depth" in verdict(values, 9, True)
     assert "noise alone" in verdict(values | {"asd_o": float("nan")}, 9)
     assert "Nothing of the face is visible" in verdict(values | {"visible_error": float("nan")}, 9)
     assert "One head says nothing" in verdict(values, 1)
@@ -252,6 +254,7 @@ def test_it_draws_and_asks_for_nothing(opened, made, scheme):
         assert shown.std() > 10 and differ(shown, np.broadcast_to(shown[2, 2], shown.shape)) > 0.2, selector
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) > 600) == (scheme == "light")
+    keep_picture(page, f"report-{scheme}")
     assert page.title() == f"{COUNT} plausible heads for {HOSTILE}"
 
 

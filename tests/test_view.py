@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from helpers import draw_nothing, tiny_arrays
+from helpers import draw_nothing, keep_picture, tiny_arrays
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -381,12 +381,14 @@ def test_a_browser_shows_and_steers_it(page, browser, result):
     tab.goto(f"http://{address}")
     tab.get_by_text(f"{COUNT} heads").wait_for()
     grid = until(tab, lambda shown: shown.std() > 10)
+    keep_picture(tab, "view-grid")
     tab.get_by_role("tab", name="Steer").click()
     tab.get_by_role("button", name="Pin and draw the rest").click()
     tab.get_by_text("heads that keep the").wait_for(timeout=120_000)
     neck = np.asarray(result.head.regions[page.region.value])
     assert apart_mm(page.shown.vertices, result.vertices[int(page.a.value)])[:, neck].max() < 0.1
     changed = until(tab, lambda shown: np.abs(shown - grid).max(axis=2).mean() > 1)
+    keep_picture(tab, "view-pinned")
     # Closed in mid-run, the page is there again with what was done meanwhile.
     tab.get_by_role("button", name="Back to the ones before").click()
     tab.wait_for_timeout(500)  # for the click to be heard
@@ -429,6 +431,7 @@ def test_a_pointer_paints_what_hides_on_the_photo(page, browser):
     while not page.masks.hidden.any() or centre()[2] < centre()[0] + 60:
         assert time.monotonic() < end, "nothing was painted"
         tab.wait_for_timeout(200)
+    keep_picture(tab, "view-painted")
     rows, columns = np.nonzero(page.masks.hidden)
     assert abs(rows.mean() + 0.5 - 20) < 2, "it is where the pointer was"
     assert 24 < columns.min() < 31 and columns.max() > 34

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..diversify import Completions
 from ..files import json_text
+from ..fit import PICTURE_NOISE
 from ..observe import PhotoObservation
 from ..surface import HARMONIC_FACTORS, harmonics
 from ._colour import CLAY, UNCERTAINTY_FULL_MM, uncertainty_colours
@@ -79,7 +80,7 @@ def report_page(
     ticks = [f"{level:g}" for level in levels[::4]]
     return _page().render(
         title=f"{'One plausible head' if count == 1 else f'{count} plausible heads'} for {source}",
-        verdict=verdict(values, count),
+        verdict=verdict(values, count, completions.noise == PICTURE_NOISE),
         all_well=all_well(completions),
         warnings=record["warnings"],
         photo=is_photo,
