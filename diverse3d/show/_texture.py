@@ -15,7 +15,7 @@ from .._errors import InputError
 from ..fit import Appearance, Fit, PhotoFit
 from ..head import HeadModel
 from ..observe import Photo
-from ..surface import harmonics, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
+from ..surface import harmonics, host_normals, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
 
 TEXTURE_PX = 512
 """Width and height of a texture."""
@@ -297,8 +297,8 @@ def _shading(
     atlas: Atlas, vertices_m: Float[Array, "V 3"], head: HeadModel, appearance: Appearance
 ) -> Float[np.ndarray, "t 3"]:
     """Light on each texel of a posed head, as a factor of its albedo."""
-    normals = _unit(atlas.at(np.asarray(vertex_normals(vertices_m, head.faces), np.float64)))
-    shading = np.asarray(harmonics(jnp.asarray(normals)), np.float64) @ np.asarray(appearance.light, np.float64)
+    normals = _unit(atlas.at(host_normals(np.asarray(vertices_m, np.float64), np.asarray(head.faces))))
+    shading = harmonics(normals) @ np.asarray(appearance.light, np.float64)
     return np.maximum(shading, _LEAST_SHADE * max(float(shading.max(initial=0.0)), _LEAST_SHADE))
 
 
