@@ -440,6 +440,15 @@ def test_a_pointer_paints_what_hides_on_the_photo(page, browser):
     assert page.layout.value == "all"
 
 
+def test_without_webgl_the_page_says_so(page, browser):
+    context = patient(browser)
+    tab = context.new_page()
+    tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null;")
+    tab.goto(f"http://127.0.0.1:{page.server.get_port()}")
+    tab.get_by_text("WebGL is unavailable").first.wait_for()
+    context.close()
+
+
 def test_three_plays_the_morphs_of_a_path(browser, result):
     """The page is three's, with its own reader of GLB: of a path to a head half as large, it shows what lies between."""
     from diverse3d.show import animated_glb_bytes, uncertainty_colours
