@@ -1,6 +1,7 @@
 """What `import diverse3d as d3` offers: the data's way in one call each, with the embedded head where none is given."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ class Result(Completions):
         spread = self.uncertainty.astype(np.float32)
         colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)
         heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(self.vertices))]
-        pictures = [None] * len(heads) if skins is None else [skins.fit, *skins.heads]
+        pictures = [None] * len(heads) if skins is None else itertools.chain([skins.fit], skins.heads)
         uv = None if skins is None else skins.uv
         shapes = (
             (name, show.Shape(np.asarray(vertices, np.float32), faces, colours, uv, picture, spread))

@@ -1,6 +1,7 @@
 """A result as files: everything that a run leaves behind, in one folder."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,7 +147,7 @@ def save(
             camera = _camera(result.seen, result.fit)
             (folder / "meshes").mkdir()
             heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
-            pictures = [None] * len(heads) if textures is None else [textures.fit, *textures.heads]
+            pictures = [None] * len(heads) if textures is None else itertools.chain([textures.fit], textures.heads)
             for (name, vertices), picture in zip(heads, pictures, strict=True):
                 skin = None
                 if textures is not None and picture is not None:

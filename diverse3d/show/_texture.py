@@ -1,7 +1,8 @@
 """Textures: what the photo shows of a head, and for the rest the albedo model's colours, joined without a seam."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from .._errors import InputError
 from ..fit import Appearance, Fit, PhotoFit
 from ..head import HeadModel
 from ..observe import Photo
-from ..surface import harmonics, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
+from ..surface import harmonics, host_normals, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
 
 TEXTURE_PX = 512
 """Width and height of a texture."""
@@ -33,6 +34,9 @@ _LEAST_LIGHT = 1.5e-3
 
 _REACH = 30.0
 """Texels over which an edge's difference from the model fades into the usual one: hair beside a cheek tints no chin."""
+
+_KEPT = 128
+"""Textures that are kept once they are baked, 0.8 MB each: those of a thousand heads are not held at once."""
 
 _SKIN = ("nose", "eye_region")
 """Regions whose differences from the model are the skin's; most of what else a photo shows may be hair or clothes."""
@@ -117,11 +121,47 @@ def textures(
 
     As `bake` otherwise.
     """
-    atlas = prepare_atlas(head)
-    seen = look(atlas, photo.rgb, photo.hidden, fit, head)
-    all_heads = jnp.concatenate([fit.to_world(fit.vertices_m)[None], vertices_m])
-    first, *heads = bake(atlas, seen, fit, head, all_heads, appearance, light)
-    return Textures(atlas.uv, first, heads)
+    atlas = _remembered(_last_atlas, (head,), lambda: prepare_atlas(head))
+    parts = (photo, fit, head)
+    seen = _remembered(_last_seen, parts, lambda: look(atlas, photo.rgb, photo.hidden, fit, head))
+    baked = _baker(atlas, seen, fit, head, appearance, light)
+    heads = Baked(lambda index: baked(vertices_m[index]), len(vertices_m))
+    return Textures(atlas.uv, baked(fit.to_world(fit.vertices_m)), heads)
+
+
+class Baked(Sequence[np.ndarray]):
+    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept."""
+
+    def __init__(self, bake_one: Callable[[int], np.ndarray], count: int) -> None:
+        self._bake, self._count = functools.lru_cache(_KEPT)(bake_one), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(self._count))]
+        return self._bake(range(self._count)[index])
+
+
+_last_atlas: list[tuple[tuple[Any, ...], Any]] = []
+_last_seen: list[tuple[tuple[Any, ...], Any]] = []
+
+
+def _remembered(last: list[tuple[tuple[Any, ...], Any]], parts: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """What was made of the very same parts the last time: who steers a result asks for its textures again and again."""
+    for before, made in last:
+        if len(before) == len(parts) and all(one is other for one, other in zip(before, parts, strict=True)):
+            return made
+    made = make()
+    last[:] = [(parts, made)]
+    return made
 
 
 def look(
@@ -160,6 +200,15 @@ def bake(
     Where nothing is seen, colours are the albedo model's: with the photo's coefficients and light, or its mean where
     `appearance` is None, which only goes with light `kept`. Raises `InputError` for a head without albedo.
     """
+    baked = _baker(atlas, seen, fit, head, appearance, light)
+    for one in vertices_m.reshape(-1, *vertices_m.shape[-2:]):
+        yield baked(one)
+
+
+def _baker(
+    atlas: Atlas, seen: Seen, fit: Fit, head: HeadModel, appearance: Appearance | None, light: Light
+) -> Callable[[Float[Array, "V 3"]], UInt8[np.ndarray, "T T 3"]]:
+    """What bakes one head."""
     if head.albedo is None:
         raise InputError(f"The head '{head.name}' has no albedo, so hidden parts have no colours.")
     if appearance is None and light == "removed":
@@ -173,12 +222,15 @@ def bake(
         photo = photo / _shading(atlas, fit.to_world(fit.vertices_m), head, appearance)
     photo = np.clip(photo, _LEAST_LIGHT, 1.0)
     size = round(len(atlas.nearest) ** 0.5)
-    for one in vertices_m.reshape(-1, *vertices_m.shape[-2:]):
+
+    def baked(vertices_m: Float[Array, "V 3"]) -> UInt8[np.ndarray, "T T 3"]:
         lit = model
         if appearance is not None and light == "kept":
-            lit = model * _shading(atlas, one, head, appearance)
+            lit = model * _shading(atlas, vertices_m, head, appearance)
         colour = _blend(seen, photo, np.clip(lit, _LEAST_LIGHT, None), scalp, skin)
-        yield srgb_from_linear(colour)[atlas.nearest].reshape(size, size, 3)
+        return srgb_from_linear(colour)[atlas.nearest].reshape(size, size, 3)
+
+    return baked
 
 
 def _blend(
@@ -245,8 +297,8 @@ def _shading(
     atlas: Atlas, vertices_m: Float[Array, "V 3"], head: HeadModel, appearance: Appearance
 ) -> Float[np.ndarray, "t 3"]:
     """Light on each texel of a posed head, as a factor of its albedo."""
-    normals = _unit(atlas.at(np.asarray(vertex_normals(vertices_m, head.faces), np.float64)))
-    shading = np.asarray(harmonics(jnp.asarray(normals)), np.float64) @ np.asarray(appearance.light, np.float64)
+    normals = _unit(atlas.at(host_normals(np.asarray(vertices_m, np.float64), np.asarray(head.faces))))
+    shading = harmonics(normals) @ np.asarray(appearance.light, np.float64)
     return np.maximum(shading, _LEAST_SHADE * max(float(shading.max(initial=0.0)), _LEAST_SHADE))
 
 
