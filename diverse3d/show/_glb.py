@@ -4,13 +4,12 @@ import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from ..files import GlbWriter
-from ..surface import linear_from_srgb, vertex_normals
+from ..files import QUICK, GlbWriter
+from ..surface import compiled_normals, linear_from_srgb
 
 MATERIAL: dict[str, Any] = {
     "name": "skin",
@@ -59,7 +58,7 @@ def glb_bytes(
         primitive["attributes"]["TEXCOORD_0"] = file.add(uv, "vertices")
         primitive["attributes"][UNCERTAINTY] = file.add(np.asarray(skin.uncertainty_mm, np.float32), "vertices")
         picture = io.BytesIO()
-        Image.fromarray(skin.texture).save(picture, "PNG")
+        Image.fromarray(skin.texture).save(picture, "PNG", compress_level=QUICK)
         image = {"mimeType": "image/png", "bufferView": file.add_bytes(picture.getvalue(), {})}
         extra = {"images": [image], "textures": [{"source": 0}]}
         material = MATERIAL | {
@@ -75,7 +74,7 @@ def glb_bytes(
 
 def unit_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
     """Vertex normals in single precision, of unit length also where no triangle touches, as the format wants."""
-    normals = np.array(vertex_normals(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32)), np.float32)
+    normals = np.array(compiled_normals(vertices, np.asarray(faces, np.int32)), np.float32)
     normals[~normals.any(axis=1)] = (0.0, 0.0, 1.0)
     return normals
 

@@ -1,8 +1,11 @@
 """Textures: what the photo shows of a head, and for the rest the albedo model's colours, joined without a seam."""
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
@@ -10,11 +13,12 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import SuperLU, splu
 
+from .._arrays import on_device
 from .._errors import InputError
 from ..fit import Appearance, Fit, PhotoFit
-from ..head import HeadModel
+from ..head import Albedo, HeadModel
 from ..observe import Photo
-from ..surface import harmonics, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
+from ..surface import compiled_normals, harmonics, linear_from_srgb, rasterise, srgb_from_linear, unwrap
 
 TEXTURE_PX = 512
 """Width and height of a texture."""
@@ -92,9 +96,9 @@ def prepare_atlas(head: HeadModel, size: int = TEXTURE_PX) -> Atlas:
     """Lay the head's surface out on a texture of `size` by `size` texels."""
     template, faces = np.asarray(head.template_m, np.float64), np.asarray(head.faces)
     uv = unwrap(template, faces)
-    points = jnp.asarray(size * np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1), jnp.float32)
-    depth = jnp.asarray(template[:, 2], jnp.float32)
-    fragments = rasterise(points, depth, jnp.asarray(faces, jnp.int32), height=size, width=size)
+    points = on_device(size * np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1), jnp.float32)
+    depth = on_device(template[:, 2], jnp.float32)
+    fragments = rasterise(points, depth, on_device(faces, jnp.int32), height=size, width=size)
     face = np.asarray(fragments.face).reshape(-1)
     texel = np.flatnonzero(face >= 0)
     weights = np.asarray(fragments.barycentric, np.float64).reshape(-1, 3)[texel]
@@ -119,7 +123,7 @@ def textures(
     """
     atlas = prepare_atlas(head)
     seen = look(atlas, photo.rgb, photo.hidden, fit, head)
-    all_heads = jnp.concatenate([fit.to_world(fit.vertices_m)[None], vertices_m])
+    all_heads = np.concatenate([np.asarray(fit.to_world(fit.vertices_m))[None], np.asarray(vertices_m)])
     first, *heads = bake(atlas, seen, fit, head, all_heads, appearance, light)
     return Textures(atlas.uv, first, heads)
 
@@ -137,9 +141,9 @@ def look(
     """
     if not isinstance(fit, PhotoFit):
         raise InputError("A texture needs a photo; this head was fitted to a mesh.")
-    posed = fit.to_world(fit.vertices_m)
+    posed = np.asarray(fit.to_world(fit.vertices_m))
     pixels = atlas.at(np.asarray(fit.camera.project(posed), np.float64))
-    facing = _unit(atlas.at(np.asarray(vertex_normals(posed, head.faces), np.float64)))[:, 2]
+    facing = _unit(atlas.at(np.asarray(compiled_normals(posed, head.faces), np.float64)))[:, 2]
     given = (atlas.at(np.asarray(fit.visible, np.float64)) > 0.999) & (facing > _FACING)
     light, sound = _sample(rgb, hidden, pixels, _pixels_a_texel(atlas, pixels, given))
     given &= sound
@@ -151,7 +155,7 @@ def bake(
     seen: Seen,
     fit: Fit,
     head: HeadModel,
-    vertices_m: Float[Array, "*n V 3"],
+    vertices_m: Float[Array | np.ndarray, "*n V 3"],
     appearance: Appearance | None = None,
     light: Light = "kept",
 ) -> Iterator[UInt8[np.ndarray, "T T 3"]]:
@@ -165,20 +169,29 @@ def bake(
     if appearance is None and light == "removed":
         raise InputError("Light can only be removed where it was estimated.")
     scalp, skin = (_within(atlas, head, names) for names in (("scalp",), _SKIN))
-    zero = jnp.zeros(head.albedo.n_components, head.albedo.mean.dtype)
-    albedo = head.albedo(zero if appearance is None else appearance.albedo)
+    zero = np.zeros(head.albedo.n_components, head.albedo.mean.dtype)
+    albedo = _reflectance(head.albedo, zero if appearance is None else appearance.albedo)
     model = atlas.at(np.asarray(albedo, np.float64))
     photo = seen.light
     if appearance is not None and light == "removed":
-        photo = photo / _shading(atlas, fit.to_world(fit.vertices_m), head, appearance)
+        photo = photo / _shading(atlas, np.asarray(fit.to_world(fit.vertices_m)), head, appearance)
     photo = np.clip(photo, _LEAST_LIGHT, 1.0)
     size = round(len(atlas.nearest) ** 0.5)
-    for one in vertices_m.reshape(-1, *vertices_m.shape[-2:]):
+
+    def one(vertices_m: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "T T 3"]:
         lit = model
         if appearance is not None and light == "kept":
-            lit = model * _shading(atlas, one, head, appearance)
+            lit = model * _shading(atlas, vertices_m, head, appearance)
         colour = _blend(seen, photo, np.clip(lit, _LEAST_LIGHT, None), scalp, skin)
-        yield srgb_from_linear(colour)[atlas.nearest].reshape(size, size, 3)
+        return srgb_from_linear(colour)[atlas.nearest].reshape(size, size, 3)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(one, np.asarray(vertices_m).reshape(-1, *vertices_m.shape[-2:]))
+
+
+@eqx.filter_jit
+def _reflectance(albedo: Albedo, coefficients: Float[Array, " A"]) -> Float[Array, "V 3"]:
+    return albedo(coefficients)
 
 
 def _blend(
@@ -242,11 +255,11 @@ def _join(atlas: Atlas, given: Bool[np.ndarray, " t"]) -> Joint:
 
 
 def _shading(
-    atlas: Atlas, vertices_m: Float[Array, "V 3"], head: HeadModel, appearance: Appearance
+    atlas: Atlas, vertices_m: Float[np.ndarray, "V 3"], head: HeadModel, appearance: Appearance
 ) -> Float[np.ndarray, "t 3"]:
     """Light on each texel of a posed head, as a factor of its albedo."""
-    normals = _unit(atlas.at(np.asarray(vertex_normals(vertices_m, head.faces), np.float64)))
-    shading = np.asarray(harmonics(jnp.asarray(normals)), np.float64) @ np.asarray(appearance.light, np.float64)
+    normals = _unit(atlas.at(np.asarray(compiled_normals(vertices_m, head.faces), np.float64)))
+    shading = np.asarray(harmonics(normals.astype(head.dtype)), np.float64) @ np.asarray(appearance.light, np.float64)
     return np.maximum(shading, _LEAST_SHADE * max(float(shading.max(initial=0.0)), _LEAST_SHADE))
 
 
