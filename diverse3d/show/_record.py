@@ -285,7 +285,7 @@ def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
             else f"{found}; the largest, {which}: faces.png shows which is which, and --face N takes another."
         )
     if photo.certainty is not None and photo.hidden_probability is not None:
-        part = np.sum(photo.hidden) / max(int(np.sum(photo.hidden_probability > 0)), 1)
+        part = 0.0 if photo.face_hidden is None else photo.face_hidden
         if photo.certainty < UNSURE:
             notes.append(
                 f"What hides the face was found with little certainty ({100 * photo.certainty:.0f} %); look at "
@@ -363,6 +363,9 @@ def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> 
     if isinstance(seen, PhotoObservation):
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
+        for number, one in enumerate(seen.others, start=2):
+            write_png(folder / f"input-{number}.png", one.photo.rgb)
+            write_png(folder / f"mask-{number}.png", one.photo.hidden)
         if isinstance(fit, PhotoFit):
             write_json(folder / CAMERA_NAME, opencv_camera(fit, seen.photo))
         if seen.photo.faces_found > 1:
@@ -422,6 +425,7 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         table["input"]["kind"] = "scan"
         table["registration"] = registration_facts(seen.registration)
     if isinstance(seen, PhotoObservation):
+        table["other_photos"] = [{"name": one.source, "sha256": one.sha256} for one in seen.others]
         table["faces_found"] = seen.photo.faces_found
         table["face"] = {"number": seen.photo.face, "chosen": seen.photo.face_chosen}
         table["occluder"] = {
