@@ -1,5 +1,6 @@
 """Textures: what the photo shows of a head, and for the rest the albedo model's colours, joined without a seam."""
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,8 +94,16 @@ class Joint(NamedTuple):
 
 
 def prepare_atlas(head: HeadModel, size: int = TEXTURE_PX) -> Atlas:
-    """Lay the head's surface out on a texture of `size` by `size` texels."""
-    template, faces = np.asarray(head.template_m, np.float64), np.asarray(head.faces)
+    """Lay the head's surface out on a texture of `size` by `size` texels; once a process for each head."""
+    return _laid_out(
+        np.asarray(head.template_m, np.float64).tobytes(), np.asarray(head.faces, np.int32).tobytes(), size
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _laid_out(template_m: bytes, triangles: bytes, size: int) -> Atlas:
+    template = np.frombuffer(template_m, np.float64).reshape(-1, 3)
+    faces = np.frombuffer(triangles, np.int32).reshape(-1, 3)
     uv = unwrap(template, faces)
     points = on_device(size * np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1), jnp.float32)
     depth = on_device(template[:, 2], jnp.float32)
