@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
     from ._api import interpolate as interpolate
     from ._api import observe_mesh as observe_mesh
     from ._api import observe_photo as observe_photo
+    from ._api import observe_photos as observe_photos
     from ._api import observe_scan as observe_scan
     from ._api import pin as pin
     from ._errors import InputError as InputError
@@ -68,6 +69,7 @@ _NAMES = {
         "interpolate",
         "observe_mesh",
         "observe_photo",
+        "observe_photos",
         "observe_scan",
         "pin",
     ),

@@ -1,6 +1,7 @@
 """What `import diverse3d as d3` offers: the data's way in one call each, with the embedded head where none is given."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,8 +103,8 @@ class Result(Completions):
         skins, faces = self.textures(light), np.asarray(self.faces)
         spread = self.uncertainty.astype(np.float32)
         colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)
-        heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(self.vertices))]
-        pictures = [None] * len(heads) if skins is None else [skins.fit, *skins.heads]
+        heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(np.asarray(self.vertices)))]
+        pictures = [None] * len(heads) if skins is None else itertools.chain([skins.fit], skins.heads)
         uv = None if skins is None else skins.uv
         shapes = (
             (name, show.Shape(np.asarray(vertices, np.float32), faces, colours, uv, picture, spread))
@@ -328,6 +329,29 @@ def observe_photo(
     return with_occluder_found(seen, mask=mask, occlude=occlude, head=head)
 
 
+def observe_photos(
+    photos: Sequence[str | Path | UInt8[np.ndarray, "H W 3"]],
+    *,
+    target: int = 0,
+    masks: Sequence[str | Path | Bool[np.ndarray, "H W"] | None] | None = None,
+    head: HeadModel | FitProblem | None = None,
+) -> PhotoObservation:
+    """Observation from several photos of one person: `photos[target]` is what is completed, the others tell more of
+    the person. What hides a face is found in each photo, where `masks` doesn't say it.
+
+    Light, pose, expression and what is hidden may differ. Raises `InputError` as `observe_photo` does, and for a target
+    that isn't there or masks of another number.
+    """
+    if not 0 <= target < len(photos):
+        raise InputError(f"There is no photo {target} among {len(photos)}; targets count from 0.")
+    masks = [None] * len(photos) if masks is None else masks
+    if len(masks) != len(photos):
+        raise InputError(f"{len(masks)} masks were given for {len(photos)} photos; give one each, or None.")
+    problem = head if isinstance(head, FitProblem) else prepare(load_head() if head is None else head)
+    seen = [observe_photo(photo, mask=mask, head=problem) for photo, mask in zip(photos, masks, strict=True)]
+    return observe.together(seen.pop(target), seen)
+
+
 def look_at_photo(
     photo: str | Path | UInt8[np.ndarray, "H W 3"],
     *,
@@ -353,7 +377,9 @@ def with_occluder_found(
     if occlude is None and (problem.landmarks is None or problem.pixels is None):
         return seen
     found = find_occluder(seen.photo, problem)
-    return observe.with_mask(seen, found.hidden, probability=found.probability, certainty=found.certainty)
+    return observe.with_mask(
+        seen, found.hidden, probability=found.probability, certainty=found.certainty, face_hidden=found.face_hidden
+    )
 
 
 def _is_to_be_found(mask: object, occlude: str | None) -> bool:

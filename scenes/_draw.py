@@ -32,6 +32,7 @@ class Drawing(NamedTuple):
 
     rgb: UInt8[np.ndarray, "s s 3"]
     face: Bool[np.ndarray, "s s"]
+    skin: Bool[np.ndarray, "s s"]
     hidden: Bool[np.ndarray, "s s"]
     landmarks68_px: Float[np.ndarray, "68 2"]
     vertices_m: Float[np.ndarray, "V 3"]
@@ -99,6 +100,7 @@ def draw(
     face_triangle = np.zeros(len(bodies.faces), bool)
     face_triangle[: len(faces)] = _face_triangles(head)
     face = ((before == 0) & face_triangle[layers[0].hits.face.reshape(-1)]).reshape(fine, fine)
+    own = layers[0].hits.face.reshape(-1) < len(faces)
     hidden = (owner == 2).reshape(fine, fine)
     patch = None
     if occluder == "random-shape":
@@ -125,6 +127,7 @@ def draw(
     return Drawing(
         rgb=rgb,
         face=covered(face, side) >= 0.5,
+        skin=covered(((owner == 0) & own).reshape(fine, fine), side) >= 0.5,
         hidden=hidden,
         landmarks68_px=np.asarray(camera.project(jnp.asarray(pose(marks), jnp.float32)), np.float64),
         vertices_m=posed,

@@ -33,6 +33,8 @@ class Scene(eqx.Module):
     face: Bool[np.ndarray, "H W"]
     """Where the head's face region (eyeballs included) would be seen if no occluder were there. The person's own hair
     and clothes are no occluders: where they lie before the face, it isn't seen."""
+    skin: Bool[np.ndarray, "H W"]
+    """Where any of the head's own surface is seen: not behind an occluder, nor the person's own hair or clothes."""
     hidden: Bool[np.ndarray, "H W"]
     """Where an occluder covers at least half of the pixel, on the face or beside it."""
     landmarks68_px: Float[np.ndarray, "68 2"]
@@ -79,6 +81,7 @@ def draw_scene(
     return Scene(
         rgb=made.rgb,
         face=made.face,
+        skin=made.skin,
         hidden=made.hidden,
         landmarks68_px=made.landmarks68_px,
         vertices_m=made.vertices_m,

@@ -1,5 +1,6 @@
 """Made-up and reference heads as head-file arrays, and conversions that several tests share."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -207,3 +208,10 @@ def no_evidence(unknowns):
 
     size = unknowns.z.size + unknowns.joints.size + 6
     return PictureEvidence(jnp.zeros(2), jnp.zeros((2, size)), jnp.asarray(1.0))
+
+
+def keep_picture(tab, name: str) -> None:
+    """Keep what a browser shows, to be looked at, in the folder that DIVERSE3D_PICTURES names; without it, don't."""
+    if folder := os.environ.get("DIVERSE3D_PICTURES"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=Path(folder) / f"{name}.png")

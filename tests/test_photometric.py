@@ -150,10 +150,18 @@ def test_what_lies_before_a_face_does_not_colour_it(problem, truth, rng):
 def test_pixels_move_a_head_to_where_it_is(problem, truth):
     crop, _ = photographed(problem, truth, background=0.05)
     away = dataclasses.replace(truth.shape, camera=jnp.asarray([0.0, 0.6, -0.5]))
-    config = FitConfig(weights=Weights(photometric=400.0))
+    config = FitConfig(shape_from_pixels=True, weights=Weights(photometric=400.0))
     found = fit_pixels(problem, crop, PixelUnknowns(away, truth.albedo, truth.light), config)
     assert np.abs(found.shape.camera[1:]).max() < 0.5 * np.abs(away.camera[1:]).max()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+def test_unasked_pixels_tell_skin_and_light_alone(problem, truth):
+    crop, _ = photographed(problem, truth, background=0.05)
+    away = dataclasses.replace(truth.shape, camera=jnp.asarray([0.0, 0.6, -0.5]))
+    found = fit_pixels(problem, crop, PixelUnknowns(away, 0.0 * truth.albedo, 0.0 * truth.light), FitConfig())
+    jax.tree.map(np.testing.assert_array_equal, found.shape, away)
+    assert np.abs(found.albedo).max() > 0.1 and np.abs(found.light).max() > 0.1
 
 
 @pytest.mark.parametrize("moves", [False, True], ids=["colours", "shape too"])
@@ -178,7 +186,7 @@ def test_gradient_descent_lowers_a_round_s_loss_with_its_share_of_steps(problem,
 def test_gradient_descent_moves_a_head_towards_where_it_is(problem, truth):
     crop, _ = photographed(problem, truth, background=0.05)
     away = dataclasses.replace(truth.shape, camera=jnp.asarray([0.0, 0.6, -0.5]))
-    config = FitConfig(solver="sgd", steps=500, weights=Weights(photometric=100.0))
+    config = FitConfig(solver="sgd", steps=500, shape_from_pixels=True, weights=Weights(photometric=100.0))
     found = fit_pixels(problem, crop, PixelUnknowns(away, truth.albedo, truth.light), config)
     assert (np.abs(found.shape.camera[1:]) < 0.9 * np.abs(away.camera[1:])).all()  # it is slow
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))

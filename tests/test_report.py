@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import keep_picture
 from PIL import Image
 
 from diverse3d._api import complete, observe_mesh
 from diverse3d.show import draw, report_page, save
 from diverse3d.show._panels import head_frame
-from diverse3d.show._report import LARGEST_REPORT
+from diverse3d.show._report import LARGEST_REPORT, _skins
 from diverse3d.show._texture import Textures
 from diverse3d.show._words import distances_mm, metrics_in_words, verdict
 from diverse3d.surface import linear_from_srgb
@@ -130,6 +131,14 @@ def test_a_thousand_completions_stay_a_file_to_send(made):
     assert data["skin"] is None and 'value="skin"' not in text, "without a texture, heads are of clay"
 
 
+@pytest.mark.parametrize("count", [20, LARGEST_REPORT])
+def test_skins_of_pure_noise_stay_a_file_to_send(rng, count):
+    """What compresses worst of all; a report of 20 heads is to be smaller than 15 MB."""
+    picture = rng.integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    fit, heads = _skins(Textures(np.zeros((3, 2)), picture, [picture] * count), np.arange(count))
+    assert len(heads) == count and 3e6 < len(fit) + sum(map(len, heads)) < 8.1e6
+
+
 def test_the_record_is_in_the_page(made):
     record = json.loads((made.folder / "run.json").read_text(encoding="utf-8"))
     shown = json.loads(html.unescape(re.search(r'<pre tabindex="0">(.*?)</pre>', made.text, re.DOTALL)[1]))
@@ -143,6 +152,7 @@ def test_words():
     assert verdict(values, 9).startswith(
         "Where the input shows the face, the heads lie 0.016\N{NO-BREAK SPACE}mm from it."
     )
+    assert "0.016\N{NO-BREAK SPACE}mm from the fit: a photo tells little of depth" in verdict(values, 9, True)
     assert "noise alone" in verdict(values | {"asd_o": float("nan")}, 9)
     assert "Nothing of the face is visible" in verdict(values | {"visible_error": float("nan")}, 9)
     assert "One head says nothing" in verdict(values, 1)
@@ -244,6 +254,7 @@ def test_it_draws_and_asks_for_nothing(opened, made, scheme):
         assert shown.std() > 10 and differ(shown, np.broadcast_to(shown[2, 2], shown.shape)) > 0.2, selector
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) > 600) == (scheme == "light")
+    keep_picture(page, f"report-{scheme}")
     assert page.title() == f"{COUNT} plausible heads for {HOSTILE}"
 
 

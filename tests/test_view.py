@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from helpers import draw_nothing, tiny_arrays
+from helpers import draw_nothing, keep_picture, tiny_arrays
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -286,16 +286,20 @@ def bare(kind, **fields):
     return made
 
 
+def grey_photo():
+    """An observation with pixels and nothing else."""
+    from diverse3d.observe import PhotoObservation
+
+    photo = SimpleNamespace(rgb=np.full((40, 60, 3), 200, np.uint8), hidden=np.zeros((40, 60), bool))
+    return bare(PhotoObservation, photo=photo, source="x", sha256="", notes=())
+
+
 def test_a_painted_mask_is_what_is_completed_behind(page, monkeypatch):
     """Strokes and uploads by their pixels, and the observation that they make."""
     from diverse3d._api import Result
-    from diverse3d.observe import PhotoObservation
 
-    shape = (40, 60)
-    photo = SimpleNamespace(rgb=np.full((*shape, 3), 200, np.uint8), hidden=np.zeros(shape, bool))
-    seen = bare(PhotoObservation, photo=photo, source="x", sha256="", notes=())
-    ran = []
-    panel = MaskPanel(page.server.gui, ran.append)
+    seen, ran = grey_photo(), []
+    panel = MaskPanel(page.server, ran.append, lambda: None)
     panel.show(seen)
     panel.across.value, panel.down.value = (50, 100), (0, 50)
     panel._stroke(True)
@@ -305,6 +309,21 @@ def test_a_painted_mask_is_what_is_completed_behind(page, monkeypatch):
     assert not panel.hidden[10, 45] and panel.hidden[0, 59]
     shown = np.asarray(panel._picture.image)
     assert (shown[0, 59] != shown[30, 5]).any()
+    panel._set(np.zeros_like(panel.hidden))
+    eye, away = np.array([0.0, 0.0, 2.0]), panel._size_m()
+    for x, phase in ((-0.25, "start"), (0.0, "update"), (0.25, "end")):
+        # The point lies before the photo: what counts is the line through it.
+        panel.stroke(eye, (eye + [x * away[0], 0.25 * away[1], 0.0]) / 2, phase)
+    rows, columns = np.nonzero(panel.hidden)
+    assert (rows.mean() + 0.5, columns.mean() + 0.5) == pytest.approx((10, 30), abs=0.6)
+    assert (np.ptp(columns), np.ptp(rows)) == pytest.approx((34, 5), abs=2)
+    panel.rub.value = True
+    for phase in ("start", "end"):
+        panel.stroke(eye, np.array([0.0, 0.25 * away[1], 0.0]), phase)
+    assert not panel.hidden[10, 30] and panel.hidden[10, 16]
+    before = panel.hidden
+    panel.stroke(eye, np.array([0.1, 0.0, 2.0]), "start")
+    assert panel.hidden is before, "seen from its edge, nothing is painted"
     picture = io.BytesIO()
     Image.fromarray(np.eye(40, 60, dtype=np.uint8) * 255).save(picture, "PNG")
     panel._upload("m.png", picture.getvalue())
@@ -326,10 +345,17 @@ def test_a_painted_mask_is_what_is_completed_behind(page, monkeypatch):
 # In a browser.
 
 
+def patient(browser):
+    """A context for a browser that draws on a busy machine's processors."""
+    context = browser.new_context(viewport={"width": 1000, "height": 650})
+    context.set_default_timeout(120_000)
+    return context
+
+
 def scene(tab) -> np.ndarray:
     """The picture left of the panel."""
     with Image.open(io.BytesIO(tab.locator("canvas").first.screenshot())) as shot:
-        return np.asarray(shot.convert("RGB")).astype(float)[:, 320:700]
+        return np.asarray(shot.convert("RGB")).astype(float)[:, 120:600]
 
 
 def until(tab, holds, seconds: float = 60.0) -> np.ndarray:
@@ -343,7 +369,7 @@ def until(tab, holds, seconds: float = 60.0) -> np.ndarray:
 
 def test_a_browser_shows_and_steers_it(page, browser, result):
     said, asked = [], []
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    context = patient(browser)
     tab = context.new_page()
     # A head that another takes the place of while it loads is a blob that is no longer there.
     tab.on("console", lambda message: said.append(message.text)
@@ -355,12 +381,14 @@ def test_a_browser_shows_and_steers_it(page, browser, result):
     tab.goto(f"http://{address}")
     tab.get_by_text(f"{COUNT} heads").wait_for()
     grid = until(tab, lambda shown: shown.std() > 10)
+    keep_picture(tab, "view-grid")
     tab.get_by_role("tab", name="Steer").click()
     tab.get_by_role("button", name="Pin and draw the rest").click()
     tab.get_by_text("heads that keep the").wait_for(timeout=120_000)
     neck = np.asarray(result.head.regions[page.region.value])
     assert apart_mm(page.shown.vertices, result.vertices[int(page.a.value)])[:, neck].max() < 0.1
     changed = until(tab, lambda shown: np.abs(shown - grid).max(axis=2).mean() > 1)
+    keep_picture(tab, "view-pinned")
     # Closed in mid-run, the page is there again with what was done meanwhile.
     tab.get_by_role("button", name="Back to the ones before").click()
     tab.wait_for_timeout(500)  # for the click to be heard
@@ -373,3 +401,78 @@ def test_a_browser_shows_and_steers_it(page, browser, result):
     context.close()
     outside = [url for url in asked if not url.startswith((f"http://{address}", f"ws://{address}", "blob:", "data:"))]
     assert not said and not outside
+
+
+def test_a_pointer_paints_what_hides_on_the_photo(page, browser):
+    page._mask_of(grey_photo())
+    page.masks._set(np.zeros((40, 60), bool))
+    context = patient(browser)
+    tab = context.new_page()
+    tab.goto(f"http://127.0.0.1:{page.server.get_port()}")
+    tab.get_by_role("tab", name="Mask").click()
+    tab.get_by_role("button", name="Paint on the photo").click()
+    box = tab.locator("canvas").first.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def centre():
+        with Image.open(io.BytesIO(tab.screenshot())) as shot:
+            return np.asarray(shot.convert("RGB")).astype(int)[round(middle[1]), round(middle[0])]
+
+    end = time.monotonic() + 60
+    while np.ptp(centre()) > 12 or centre().mean() > 240:  # until the grey photo is there
+        assert time.monotonic() < end
+        tab.wait_for_timeout(200)
+    tab.mouse.move(*middle)
+    tab.mouse.down()
+    for step in range(1, 9):
+        tab.mouse.move(middle[0] + 12 * step, middle[1])
+        tab.wait_for_timeout(60)
+    tab.mouse.up()
+    while not page.masks.hidden.any() or centre()[2] < centre()[0] + 60:
+        assert time.monotonic() < end, "nothing was painted"
+        tab.wait_for_timeout(200)
+    keep_picture(tab, "view-painted")
+    rows, columns = np.nonzero(page.masks.hidden)
+    assert abs(rows.mean() + 0.5 - 20) < 2, "it is where the pointer was"
+    assert 24 < columns.min() < 31 and columns.max() > 34
+    context.close()
+    page._mask_of(page.steer.result.seen)
+    assert page.layout.value == "all"
+
+
+def test_without_webgl_the_page_says_so(page, browser):
+    context = patient(browser)
+    tab = context.new_page()
+    tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null;")
+    tab.goto(f"http://127.0.0.1:{page.server.get_port()}")
+    tab.get_by_text("WebGL is unavailable").first.wait_for()
+    context.close()
+
+
+def test_three_plays_the_morphs_of_a_path(browser, result):
+    """The page is three's, with its own reader of GLB: of a path to a head half as large, it shows what lies between."""
+    from diverse3d.show import animated_glb_bytes, uncertainty_colours
+
+    first = np.asarray(result.vertices[0], np.float32)
+    path = np.stack([first, 0.75 * first, 0.5 * first])
+    content = animated_glb_bytes(path, np.asarray(result.faces), uncertainty_colours(np.full(len(first), 20.0)))
+    context, said = patient(browser), []
+    with serve("127.0.0.1", None, "test") as server:
+        server.scene.add_glb("/path", content, position=-first.mean(axis=0))
+        server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, 0.8), (0.0, 0.0, 0.0)
+        tab = context.new_page()
+        tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        tab.goto(f"http://127.0.0.1:{server.get_port()}")
+        areas, end = [], time.monotonic() + 90
+        while (
+            len(areas) < 3
+            or max(areas) < 2.5 * min(areas)
+            or not any(1.2 * min(areas) < area < max(areas) / 1.2 for area in areas)
+        ):
+            assert time.monotonic() < end, areas
+            with Image.open(io.BytesIO(tab.screenshot())) as shot:
+                colours = np.asarray(shot.convert("RGB")).astype(int)[160:490, 330:660]
+            if (area := int((np.ptp(colours, axis=2) > 40).sum())) > 500:
+                areas.append(area)
+        context.close()
+    assert not said

@@ -117,7 +117,8 @@ class FitSettings(Common):
         if self.steps is not None and self.steps < 1:
             raise InputError(f"{self.steps} steps were asked for; ask for at least 1.")
         steps = self.steps or (_SGD_STEPS if self.solver == "sgd" else FitConfig().steps)
-        return FitConfig(solver=self.solver, steps=steps)
+        # Gradient descent is the published way, pixels and all.
+        return FitConfig(solver=self.solver, steps=steps, shape_from_pixels=self.solver == "sgd")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,9 @@ class FitOptions(FitSettings):
     input: Positional[Path]
     """A photo; a scan of a face in any topology or a point cloud (.ply, .obj, .off, .stl, .glb, .gltf with its data
     embedded); or a mesh (these, or .npz) in the head's topology with its missing vertices marked."""
+    others: Positional[tuple[Path, ...]] = ()
+    """Further photos of the same person, in any other light, pose and expression: the first is completed, what they
+    tell of the person is used."""
     out: Path
     """Folder to write: it must be new, empty, or replaced with --force."""
     mask: OptionalFile = None
@@ -152,7 +156,7 @@ class FitOptions(FitSettings):
     @property
     def needed(self) -> tuple[Path | None, ...]:
         """The files that are read."""
-        return (self.input, self.mask, self.head, self.landmarks)
+        return (self.input, *self.others, self.mask, self.head, self.landmarks)
 
     def check(self) -> None:
         """Refuse what can be refused before anything heavy starts: raises `InputError`."""
@@ -161,7 +165,7 @@ class FitOptions(FitSettings):
 
     def check_settings(self) -> None:
         """Refuse what can be refused without looking at any file: raises `InputError`."""
-        from ..observe import check_region
+        from ..observe import MOST_PHOTOS, check_region
 
         self.key()
         self.fit_config()
@@ -171,6 +175,10 @@ class FitOptions(FitSettings):
             raise InputError(f"--occlude is for photos; {self.input} is a mesh: mark its hidden vertices with --mask.")
         if self.which_face() is not None and self._is_mesh():
             raise InputError(f"--face is for photos; {self.input} is a mesh.")
+        if self.others and any(self._is_mesh(path) for path in (self.input, *self.others)):
+            raise InputError("Several inputs are photos of one person; scans and meshes are completed one at a time.")
+        if len(self.others) >= MOST_PHOTOS:
+            raise InputError(f"{len(self.others) + 1} photos were given; {MOST_PHOTOS} are the most.")
         if occlude == "auto" and self.mask is not None:
             raise InputError("--mask says what hides the face, and --occlude auto looks for it; give one of them.")
 
@@ -204,18 +212,29 @@ class FitOptions(FitSettings):
         if self._is_mesh():
             return _api.observe_mesh(self.input, head=head, hidden=self.mask)
         # The occluder and the completions share the seed, so that the Python calls with one key give the same files.
-        return _api.look_at_photo(
+        seen = _api.look_at_photo(
             self.input, mask=self.mask, occlude=self.occlude, key=self.key(), face=self.which_face()
         )
+        if not self.others:
+            return seen
+        occlude = "none" if self.occlude == "none" else None
+        more = [_api.look_at_photo(path, mask=None, occlude=occlude, key=None, face=None) for path in self.others]
+        return dataclasses.replace(seen, others=tuple(more))
 
     def found(self, seen: "Observation", head: "HeadModel | FitProblem") -> "Observation":
         """What `look` saw, with what hides the face found where it has to be."""
         from .. import _api
-        from ..observe import PhotoObservation
+        from ..observe import PhotoObservation, together
 
         if not isinstance(seen, PhotoObservation):
             return seen
-        return _api.with_occluder_found(seen, mask=self.mask, occlude=self.occlude, head=head)
+        found = _api.with_occluder_found(seen, mask=self.mask, occlude=self.occlude, head=head)
+        if not seen.others:
+            return found
+        occlude = "none" if self.occlude == "none" else None
+        return together(
+            found, [_api.with_occluder_found(one, mask=None, occlude=occlude, head=head) for one in seen.others]
+        )
 
     def facts(self) -> dict[str, Any]:
         """What the record's configuration says besides the run's own settings."""
@@ -239,11 +258,11 @@ class FitOptions(FitSettings):
             )
         return 0
 
-    def _is_mesh(self) -> bool:
+    def _is_mesh(self, path: Path | None = None) -> bool:
         from .. import files
         from ..observe import MESH_SUFFIXES
 
-        return self.input.suffix.lower() in {*MESH_SUFFIXES, *files.MESH_SUFFIXES}
+        return (path or self.input).suffix.lower() in {*MESH_SUFFIXES, *files.MESH_SUFFIXES}
 
     def _scan(self, head: "HeadModel") -> "Mesh | None":
         """The mesh or point cloud, where it isn't in the head's topology and without marks of hidden vertices (those

@@ -1,6 +1,7 @@
 """A result back from its folder: its record and completions as stored, the fit made again from the input there."""
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -16,7 +17,7 @@ from ..files import one_line, read_json, read_npz
 from ..fit import FitConfig, prepare
 from ..fit import fit as fit_observation
 from ..head import HeadModel, load_head, residual_of
-from ..observe import Observation, observe_mesh, observe_photo
+from ..observe import MOST_PHOTOS, Observation, observe_mesh, observe_photo, together
 from ..show import PIN_NAME, RECORD_NAME, Run, Stages
 
 _SAME_FIT_MM = 1.0
@@ -108,7 +109,11 @@ def load_same_head(file: Path | None, folder: Path, run: Run) -> HeadModel:
 def observe_again(folder: Path, head: HeadModel) -> Observation:
     """The observation of the input that lies in a result's folder."""
     if (folder / "input.png").is_file():
-        return observe_photo(folder / "input.png", mask=folder / "mask.png", face=_face(folder))
+        seen = observe_photo(folder / "input.png", mask=folder / "mask.png", face=_face(folder))
+        numbers = iter(range(2, MOST_PHOTOS + 1))
+        more = list(itertools.takewhile(Path.is_file, (folder / f"input-{number}.png" for number in numbers)))
+        others = [observe_photo(path, mask=path.with_name(path.name.replace("input", "mask"))) for path in more]
+        return together(seen, others) if others else seen
     return observe_mesh(folder / "input.npz", head=head)
 
 

@@ -13,6 +13,9 @@ from .._errors import InputError
 from ._options import Common, OptionalFile
 from ._progress import Reporter
 
+_IDLE_S = 15.0
+"""How long the making of what steering needs waits for somebody to look."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View(Common):
@@ -97,7 +100,7 @@ class View(Common):
         from ..view import Page, serve
 
         with serve(self.host, self.port, "diverse3d") as server:
-            page = Page(server, shown, ready)  # type: ignore[arg-type]
+            page = Page(server, shown, ready, idle_s=_IDLE_S)  # type: ignore[arg-type]
             named = f"[{self.host}]" if ":" in self.host else self.host
             if not self.quiet:
                 print(f"open http://{named}:{server.get_port()} (Ctrl-C ends it)", file=sys.stderr, flush=True)

@@ -29,7 +29,9 @@ from ._photo import start_photo as start_photo
 from ._photometric import PhotoProblem as PhotoProblem
 from ._photometric import render_face as render_face
 from ._photometric import rendered as rendered
+from ._pixels import PixelHead as PixelHead
 from ._pixels import PixelUnknowns as PixelUnknowns
+from ._pixels import pixel_head as pixel_head
 from ._refine import colours_first as colours_first
 from ._refine import fit_colours as fit_colours
 from ._seen import SeenPixels as SeenPixels

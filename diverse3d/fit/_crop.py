@@ -47,25 +47,30 @@ def tone(light: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
     return jnp.maximum(light, _DARKEST) ** TONE
 
 
-def crop_face(photo: Photo, dtype: jnp.dtype) -> Crop:
-    """The square around the landmarks with some room, hidden pixels and those outside the picture without weight."""
+def crop_face(photo: Photo, dtype: jnp.dtype, side: int = CROP_PX) -> Crop:
+    """The square around the landmarks with some room, hidden pixels and those outside the picture without weight.
+
+    A larger `side` shows more around the face, equally fine.
+    """
     low, high = photo.landmarks_px.min(0), photo.landmarks_px.max(0)
-    extent = float((high - low).max()) / _FACE_FRACTION
+    extent = float((high - low).max()) / _FACE_FRACTION * side / CROP_PX
     # A face with its forehead reaches farther up than the landmarks do.
     corner = (low + high) / 2 - extent * np.array([0.5, 0.56])
-    colours = cut(photo.rgb, corner, extent)
-    inside = cut(np.full(photo.hidden.shape, 255, np.uint8), corner, extent)
-    hidden = cut(photo.hidden.astype(np.uint8) * np.uint8(255), corner, extent)
+    colours = cut(photo.rgb, corner, extent, side)
+    inside = cut(np.full(photo.hidden.shape, 255, np.uint8), corner, extent, side)
+    hidden = cut(photo.hidden.astype(np.uint8) * np.uint8(255), corner, extent, side)
     weight = (inside > 254) & (hidden < 1)
     return Crop(
         tone=on_device(np.maximum(linear_from_srgb(colours), _DARKEST) ** TONE, dtype),
         weight=on_device(weight, dtype),
-        scale=on_device(CROP_PX / extent, dtype),
+        scale=on_device(side / extent, dtype),
         corner_px=on_device(corner, dtype),
     )
 
 
-def cut(pixels: UInt8[np.ndarray, "H W *c"], corner_px: np.ndarray, extent_px: float) -> UInt8[np.ndarray, "S S *c"]:
+def cut(
+    pixels: UInt8[np.ndarray, "H W *c"], corner_px: np.ndarray, extent_px: float, side: int = CROP_PX
+) -> UInt8[np.ndarray, "S S *c"]:
     """The square of a picture at `corner_px`, scaled to the working size; black where it reaches beyond."""
     border = int(np.ceil(extent_px)) + 1
     low = np.floor(corner_px).astype(int)
@@ -75,9 +80,9 @@ def cut(pixels: UInt8[np.ndarray, "H W *c"], corner_px: np.ndarray, extent_px: f
     part[(rows < 0) | (rows >= height)] = 0
     part[:, (columns < 0) | (columns >= width)] = 0
     x, y = (corner_px - low).tolist()
-    resample = Image.Resampling.BOX if extent_px > CROP_PX else Image.Resampling.BILINEAR
+    resample = Image.Resampling.BOX if extent_px > side else Image.Resampling.BILINEAR
     box = (x, y, x + extent_px, y + extent_px)
-    return np.asarray(Image.fromarray(part).resize((CROP_PX, CROP_PX), resample, box=box))
+    return np.asarray(Image.fromarray(part).resize((side, side), resample, box=box))
 
 
 def blurred(crop: Crop, sigma_px: float) -> Crop:

@@ -38,7 +38,7 @@ def fit(seen: Observation, problem: FitProblem | HeadModel, config: FitConfig | 
     config = FitConfig() if config is None else config
     fitted: Fit
     if isinstance(seen, PhotoObservation):
-        fitted = fit_photo(seen.photo, problem, config)
+        fitted = fit_photo(seen.photo, problem, config, [one.photo for one in seen.others])
     elif isinstance(seen, MeshObservation):
         fitted = fit_mesh(seen.mesh, problem, config, seen.source)
     else:

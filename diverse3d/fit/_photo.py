@@ -1,5 +1,6 @@
 """A photo → PhotoFit: landmarks and a starting pose first, then pixels, then which vertices are seen."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -13,8 +14,8 @@ from .._errors import InputError
 from .._optimise import Solution
 from ..head import HeadModel, SurfacePoints
 from ..observe import IBUG68_FROM_MEDIAPIPE, Photo
-from ..surface import WeakPerspective, facing_camera
-from ._align import pose_from_landmarks
+from ..surface import WeakPerspective, facing_camera, rotation_matrix
+from ._align import pose_from_landmarks, rotation_vector
 from ._config import FitConfig
 from ._costs import (
     LandmarkHead,
@@ -28,14 +29,33 @@ from ._costs import (
 from ._crop import Crop, crop_face
 from ._landmarks import doubts, equal_trust, load_landmark_noise, whitening
 from ._photometric import PhotoProblem, appearance_of, start_appearance
-from ._pixels import PixelUnknowns, on_host
+from ._pixels import PixelHead, PixelUnknowns, on_host
 from ._refine import colours_first, fit_pixels
+from ._several import Picture, changes, evidence_of, identity_columns, joint
 from ._solve import coefficient_rates, solve_in_turn
-from ._state import Unknowns, at_rest, camera_at, canonical, mean_head, residual_rms, rigid, rotation_of, subset
+from ._state import (
+    INTEROCULAR_M,
+    RIGID_UNIT,
+    Unknowns,
+    at_rest,
+    camera_at,
+    canonical,
+    mean_head,
+    residual_rms,
+    rigid,
+    rotation_of,
+    subset,
+)
 from ._types import FitProblem, FitReport, PhotoFit, PictureEvidence
 
 _PLACE_M = 1e-4
 """How far the mean place of what is seen may move from head to head, metres."""
+
+_DOUBT = 0.3
+"""Probability of being hidden from which on a vertex isn't held."""
+
+_TOGETHER_STEPS = 2
+"""Gauss–Newton steps of several photos taken together."""
 
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 45, 36
 """Outer eye corners among the 68 landmarks: their distance is the inter-ocular distance."""
@@ -136,6 +156,12 @@ def vertices_outside_mask(
     return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
 
 
+def _perhaps_hidden(photo: Photo) -> Bool[np.ndarray, "H W"]:
+    """The mask, and what a found one is in doubt of: a vertex held though it was hidden costs more than one that isn't
+    though it was seen."""
+    return photo.hidden if photo.hidden_probability is None else photo.hidden | (photo.hidden_probability > _DOUBT)
+
+
 @eqx.filter_jit
 def _solve_photo(
     problem: FitProblem, points: LandmarkHead, target: PhotoTarget, config: FitConfig
@@ -173,10 +199,13 @@ def start_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Started
         raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
     target = photo_target(photo, problem.landmarks, config)
     solution, steps = _solve_photo(problem, problem.landmarks, target, config)
-    rates = coefficient_rates(problem.head)
-    photos = PhotoProblem(problem.landmarks, problem.pixels, target, problem.smoothness, rates)
+    photos = _with_pixels(problem, problem.landmarks, problem.pixels, target)
     begin = start_appearance(photos, solution.value)
     return StartedPhoto(photos, crop_face(photo, problem.head.dtype), begin, solution, steps)
+
+
+def _with_pixels(problem: FitProblem, points: LandmarkHead, pixels: PixelHead, target: PhotoTarget) -> PhotoProblem:
+    return PhotoProblem(points, pixels, target, problem.smoothness, coefficient_rates(problem.head))
 
 
 class _Placed(NamedTuple):
@@ -199,37 +228,97 @@ def _place(problem: FitProblem, points: LandmarkHead, target: PhotoTarget, unkno
     return _Placed(vertices, projected, camera, turn, vertices @ turn.T)
 
 
-@eqx.filter_jit
-def _evidence(points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns, placed: _Placed) -> PictureEvidence:
-    """The landmarks' errors and how they change, less what a shift of the picture explains.
+class _Linear(NamedTuple):
+    """Landmarks linearised at a fit; unknowns are coefficients, joints, turn, shift, the camera's scale and centre."""
 
-    The camera's scale is the fit's: a picture tells no size, and heads of one size agree with it by one camera.
-    """
+    left: Float[Array, " E"]
+    """Whitened detected less fitted positions."""
+    change: Float[Array, "E U"]
+    """How the fitted ones change."""
+    held: Float[Array, "3 U"]
+    """How the mean place of what is seen does, in units of how far it may move."""
+    counted: Float[Array, ""]
+    """How many errors count, but for the two that a shift of the picture takes up."""
+
+
+@eqx.filter_jit
+def _linearised(points: LandmarkHead, target: PhotoTarget, unknowns: Unknowns) -> _Linear:
     count, joints = unknowns.z.size, unknowns.joints.size
     still = jnp.zeros(6, unknowns.z.dtype)
-    flat = jnp.concatenate([unknowns.z, unknowns.joints.reshape(-1), still, unknowns.camera[1:]])
-
+    flat = jnp.concatenate([unknowns.z, unknowns.joints.reshape(-1), still, unknowns.camera])
+    turn = rotation_of(unknowns) @ target.rotation_start
     counts = (target.whitening.root > 0).astype(flat.dtype)
     share = jnp.where(jnp.any(counts > 0), counts, jnp.ones_like(counts))
 
     def errors(flat: Float[Array, " n"]) -> tuple[Float[Array, " E"], Float[Array, "3"]]:
-        """Whitened errors, and the mean place of what is seen in units of how far it may move."""
-        z, turns, rotation, shift, centre = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
-        camera = jnp.concatenate([unknowns.camera[:1], centre])
+        z, turns, rotation, shift, camera = jnp.split(flat, np.cumsum([count, joints, 3, 3]))
         at = Unknowns(z, turns.reshape(unknowns.joints.shape), rotation, shift, camera)
         dense = points.dense(rigid(at, canonical(points.head, at)))
-        seen = camera_at(at, target.camera_start, target.interocular_px).project(dense @ placed.turn.T)
+        seen = camera_at(at, target.camera_start, target.interocular_px).project(dense @ turn.T)
         off = target.whitening((target.dense_px - seen) / target.interocular_px)
         return off.reshape(-1), share @ dense / (_PLACE_M * jnp.sum(share))
 
-    left, (change, moved) = errors(flat)[0], jax.jacfwd(errors)(flat)
-    free = jnp.linalg.qr(change[:, -2:])[0]
-    rows = jnp.concatenate([left[:, None], -change[:, :-2]], axis=1)
+    left, (change, held) = errors(flat)[0], jax.jacfwd(errors)(flat)
+    return _Linear(left, -change, held, jnp.maximum(2.0 * jnp.sum(counts) - 2.0, 1.0))
+
+
+@eqx.filter_jit
+def _evidence(linear: _Linear) -> PictureEvidence:
+    """The landmarks' errors and how they change, less what a shift of the picture explains.
+
+    The camera's scale is the fit's: a picture tells no size, and heads of one size agree with it by one camera.
+    """
+    free = jnp.linalg.qr(linear.change[:, -2:])[0]
+    rows = jnp.concatenate([linear.left[:, None], linear.change[:, :-3]], axis=1)
     rows = rows - free @ (free.T @ rows)
     # Heads lie where the fit does: the mean place of what is seen of them is its.
-    held = jnp.concatenate([jnp.zeros((3, 1), rows.dtype), moved[:, :-2]], axis=1)
-    rows, seen = jnp.concatenate([rows, held]), 2.0 * jnp.sum(counts)
-    return PictureEvidence(rows[:, 0], rows[:, 1:], jnp.maximum(seen - 2.0, 1.0))
+    held = jnp.concatenate([jnp.zeros((3, 1), rows.dtype), linear.held[:, :-3]], axis=1)
+    rows = jnp.concatenate([rows, held])
+    return PictureEvidence(rows[:, 0], rows[:, 1:], linear.counted)
+
+
+def _told_together(
+    problem: FitProblem, points: LandmarkHead, shots: list[tuple[PhotoTarget, Unknowns]]
+) -> tuple[Unknowns, PictureEvidence]:
+    """The first of several photos fitted with what the others say of the person, and all evidence on it."""
+    identity = identity_columns(problem.head)
+    targets, shapes = [target for target, _ in shots], [shape for _, shape in shots]
+    for step in range(_TOGETHER_STEPS + 1):
+        linear = [_linearised(points, *shot) for shot in zip(targets, shapes, strict=True)]
+        pictures = [_picture(one, shape, target) for one, shape, target in zip(linear, shapes, targets, strict=True)]
+        held, told = np.asarray(linear[0].held, np.float64)[:, :-3], joint(pictures, identity)
+        if step < _TOGETHER_STEPS:
+            shapes = [
+                _moved(shape, target, change)
+                for shape, target, change in zip(shapes, targets, changes(told, pictures, identity, held), strict=True)
+            ]
+    count = sum(float(one.counted) for one in linear)
+    rows = linear[0].left.shape[0]
+    return shapes[0], evidence_of(told, held, rows, count, problem.head.dtype)
+
+
+def _picture(linear: _Linear, shape: Unknowns, target: PhotoTarget) -> Picture:
+    point = np.concatenate([np.asarray(shape.z, np.float64), np.asarray(shape.joints, np.float64).reshape(-1)])
+    seen = np.repeat(np.asarray(target.whitening.root) > 0, 2)
+    return Picture(point, np.asarray(linear.left, np.float64), np.asarray(linear.change, np.float64), seen)
+
+
+def _moved(shape: Unknowns, target: PhotoTarget, change: Float[np.ndarray, " U"]) -> Unknowns:
+    """Unknowns changed as their linearisation has it: turn and shift, which are the head's there, go to the camera."""
+    dtype, count = shape.z.dtype, shape.z.size
+    z, joints, turn, shift, camera = np.split(change, np.cumsum([count, shape.joints.size, 3, 3]))
+    start = np.asarray(target.rotation_start, np.float64)
+    before = np.asarray(rotation_of(shape), np.float64) @ start
+    after = before @ np.asarray(rotation_matrix(on_device(RIGID_UNIT * turn, dtype)), np.float64)
+    scale = float(camera_at(shape, target.camera_start, target.interocular_px).scale_px_per_m)
+    aside = (before @ shift)[:2] * [1.0, -1.0] * scale * INTEROCULAR_M / float(target.interocular_px)
+    return Unknowns(
+        z=shape.z + on_device(z, dtype),
+        joints=shape.joints + on_device(joints.reshape(shape.joints.shape), dtype),
+        rotation=on_device(rotation_vector(after @ start.T) / RIGID_UNIT, dtype),
+        translation=shape.translation,
+        camera=shape.camera + on_device(camera + np.r_[0.0, aside], dtype),
+    )
 
 
 @eqx.filter_jit
@@ -270,23 +359,28 @@ def _photo_fit(
     )
 
 
-def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> PhotoFit:
-    """Landmarks, then pixels where the head has an albedo. Raises `InputError` for a head without landmarks."""
+def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig, others: Sequence[Photo] = ()) -> PhotoFit:
+    """Landmarks, those of `others` of the same person too, then pixels where the head has an albedo. Raises
+    `InputError` for a head without landmarks."""
     head = problem.head
     if problem.landmarks is None:
         raise InputError(f"The head '{head.name}' carries no landmarks, so it can't be fitted to a photo; give a mesh.")
-    unknowns: Unknowns | PixelUnknowns
-    if problem.pixels is None or config.weights.photometric == 0.0:
-        target = photo_target(photo, problem.landmarks, config)
-        solution, steps = _solve_photo(problem, problem.landmarks, target, config)
-        unknowns = shape = solution.value
-    else:
-        photos, crop, begin, solution, steps = start_photo(photo, problem, config)
-        target = photos.target
-        unknowns = fit_pixels(photos, crop, colours_first(photos, crop, begin, config.weights), config)
+    target = photo_target(photo, problem.landmarks, config)
+    solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+    unknowns: Unknowns | PixelUnknowns = solution.value
+    shape, told = solution.value, None
+    if others:
+        more = [photo_target(other, problem.landmarks, config) for other in others]
+        shots = [(one, _solve_photo(problem, problem.landmarks, one, config)[0].value) for one in more]
+        unknowns, told = _told_together(problem, problem.landmarks, [(target, shape), *shots])
+        shape = unknowns
+    if problem.pixels is not None and config.weights.photometric != 0.0:
+        photos, crop = _with_pixels(problem, problem.landmarks, problem.pixels, target), crop_face(photo, head.dtype)
+        begin = colours_first(photos, crop, start_appearance(photos, shape), config.weights)
+        unknowns = fit_pixels(photos, crop, begin, config)
         shape = unknowns.shape
     placed = _place(problem, problem.landmarks, target, shape)
     points_px = on_host(placed.camera, placed.posed_m)
-    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, photo.hidden)
-    evidence = _evidence(problem.landmarks, target, shape, placed)
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, _perhaps_hidden(photo))
+    evidence = _evidence(_linearised(problem.landmarks, target, shape)) if told is None else told
     return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), evidence, solution, steps)

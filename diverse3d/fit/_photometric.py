@@ -84,12 +84,15 @@ class Rendered(eqx.Module):
     """Position of each pixel's surface point on the mean head, in inter-ocular distances from the head's origin."""
     facing: Float[Array, "S S"]
     """Cosine between the normal and the direction to the camera."""
+    face: Float[Array, "S S"]
+    """1 where the surface is the face's or an eyeball's."""
 
 
 def rendered(problem: PhotoProblem, crop: Crop, unknowns: PixelUnknowns) -> Rendered:
-    """The fitted face, drawn in the pixels of the crop."""
+    """The fitted head or face (`problem.pixels`), drawn in the pixels of the crop."""
     posed, _, camera = _surface(problem, crop, unknowns.shape)
-    return _paint(problem.pixels, nearest_faces(problem.pixels, posed, camera), posed, _appearance(unknowns))
+    seen = nearest_faces(problem.pixels, posed, camera, crop.weight.shape[0])
+    return _paint(problem.pixels, seen, posed, _appearance(unknowns))
 
 
 def render_face(
@@ -101,16 +104,23 @@ def render_face(
 
 @eqx.filter_jit
 def _paint(pixels: PixelHead, seen: Fragments, posed_m: Float[Array, "n 3"], appearance: Appearance) -> Rendered:
-    albedo, normal, place = (
+    albedo, normal, place, face = (
         interpolate(seen, values, pixels.faces)
         for values in (
             pixels.albedo(appearance.albedo),
             vertex_normals(posed_m, pixels.faces),
             pixels.head.shaped(pixels.head.prior_mean) / INTEROCULAR_M,
+            pixels.face[:, None],
         )
     )
     tones = colours_at(albedo.reshape(-1, 3), normal.reshape(-1, 3), appearance.light)
-    return Rendered(tone=tones.reshape(normal.shape), inside=seen.face >= 0, place=place, facing=normal[..., 2])
+    return Rendered(
+        tone=tones.reshape(normal.shape),
+        inside=seen.face >= 0,
+        place=place,
+        facing=normal[..., 2],
+        face=face[..., 0],
+    )
 
 
 @eqx.filter_jit

@@ -27,7 +27,7 @@ _OPPONENT = np.array([[1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
 
 
 class PixelHead(eqx.Module):
-    """The face of a head with its eyeballs, as a head of its own."""
+    """The face of a head with its eyeballs, or all of it, as a head of its own."""
 
     head: HeadModel
     """The head restricted to those vertices."""
@@ -37,6 +37,8 @@ class PixelHead(eqx.Module):
     """Triangles whose three corners are kept."""
     kept: Int[Array, " n"]
     """Which vertices of the whole head these are."""
+    face: Float[Array, " n"]
+    """1 at vertices of the face and the eyeballs."""
 
 
 class PixelUnknowns(eqx.Module):
@@ -50,21 +52,23 @@ class PixelUnknowns(eqx.Module):
     """Light, in units of its prior (see `light_of`)."""
 
 
-def pixel_head(head: HeadModel) -> PixelHead | None:
-    """The part of a head that photos are compared with; None where the head has no albedo."""
+def pixel_head(head: HeadModel, *, whole: bool = False) -> PixelHead | None:
+    """The face of a head, or all of it, as photos are compared with; None where the head has no albedo."""
     if head.albedo is None:
         return None
+    every = np.arange(head.n_vertices)
     names = [name for name in ("face", "left_eyeball", "right_eyeball") if name in head.regions]
-    kept = np.unique(np.concatenate([np.asarray(head.regions[name]) for name in names])) if names else None
-    kept = np.arange(head.n_vertices) if kept is None else kept
+    face = np.unique(np.concatenate([np.asarray(head.regions[name]) for name in names])) if names else every
+    kept = every if whole else face
     place = np.full(head.n_vertices, -1)
     place[kept] = np.arange(kept.size)
     faces = place[np.asarray(head.faces)]
     return PixelHead(
-        head=subset(head, kept),
-        albedo=subset(head.albedo, kept),
+        head=head if whole else subset(head, kept),
+        albedo=head.albedo if whole else subset(head.albedo, kept),
         faces=on_device(faces[(faces >= 0).all(axis=1)], jnp.int32),
         kept=on_device(kept, jnp.int32),
+        face=on_device(np.isin(kept, face), head.dtype),
     )
 
 
@@ -190,11 +194,13 @@ def photometric_residuals(
     return colour_differences(*surface(unknowns.shape), albedo, light, picture)
 
 
-def nearest_faces(pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective) -> Fragments:
+def nearest_faces(
+    pixels: PixelHead, posed_m: Float[Array, "n 3"], camera: WeakPerspective, side: int = CROP_PX
+) -> Fragments:
     """Which triangle of the face each pixel of the crop sees."""
     points_px, depth = on_host(camera, posed_m), np.asarray(posed_m)[:, 2]
     dtype = depth.dtype
-    return rasterise(on_device(points_px, dtype), on_device(depth, dtype), pixels.faces, height=CROP_PX, width=CROP_PX)
+    return rasterise(on_device(points_px, dtype), on_device(depth, dtype), pixels.faces, height=side, width=side)
 
 
 def on_host(camera: WeakPerspective, points_m: Float[Array, "n 3"]) -> Float[np.ndarray, "n 2"]:

@@ -18,8 +18,8 @@ from ._solve import solve
 FINEST_PX = 1.0
 """Blur under which a fit ends, in pixels of the crop."""
 
-_ROUNDS = ((4.0, False), (4.0, True), (2.0, True), (FINEST_PX, True))
-"""Blur in pixels of the crop, and whether the shape moves too."""
+_ROUNDS = {False: ((4.0, False), (2.0, False)), True: ((4.0, False), (4.0, True), (2.0, True), (FINEST_PX, True))}
+"""Blur in pixels of the crop, and whether the shape moves too, by `FitConfig.shape_from_pixels`."""
 
 _STEPS = 4
 
@@ -34,11 +34,11 @@ _INDEPENDENT = 200.0
 
 
 def fit_pixels(problem: PhotoProblem, crop: Crop, begin: PixelUnknowns, config: FitConfig) -> PixelUnknowns:
-    """Refine a landmark fit by the pixels of the crop that weigh something, with the configured solver.
+    """Refine a landmark fit or its colours alone by pixels of the crop that weigh something, by the configured solver.
 
     Which triangle each pixel sees, and which pixels count, is looked up anew at each of the rounds.
     """
-    for sigma_px, moves in _ROUNDS:
+    for sigma_px, moves in _ROUNDS[config.shape_from_pixels]:
         points, weight = points_seen(problem, crop, begin)
         begin = _round(problem, points, weight, blurred(crop, sigma_px), begin, config, moves=moves).value
     return begin

@@ -24,6 +24,7 @@ from ._mesh import MESH_SUFFIXES as MESH_SUFFIXES
 from ._mesh import check_place as check_place
 from ._mesh import observe_mesh as observe_mesh
 from ._mesh import read_marks as read_marks
+from ._observation import MOST_PHOTOS as MOST_PHOTOS
 from ._observation import MeshObservation as MeshObservation
 from ._observation import Observation as Observation
 from ._observation import PartialMesh as PartialMesh
@@ -35,6 +36,7 @@ from ._occluder import occluder_outline as occluder_outline
 from ._occluder import paint_occluder as paint_occluder
 from ._photo import check_region as check_region
 from ._photo import observe_photo as observe_photo
+from ._photo import together as together
 from ._photo import with_mask as with_mask
 from ._simulate import SETTINGS as SETTINGS
 from ._simulate import Setting as Setting

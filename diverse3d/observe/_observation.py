@@ -19,7 +19,10 @@ class Photo(eqx.Module):
     faces_found: int = eqx.field(static=True)
     """How many faces the picture shows."""
     hidden_probability: Float[np.ndarray, "H W"] | None = None
-    """Where the mask was found in the photo itself: how likely each pixel of the face is hidden, 0 beside it."""
+    """Where the mask was found in the photo itself: how likely each pixel of the head is hidden, by its own hair
+    and clothes too; 0 beside it."""
+    face_hidden: float | None = eqx.field(static=True, default=None)
+    """Where the mask was found: what part of the face it hides, 0 to 1."""
     certainty: float | None = eqx.field(static=True, default=None)
     """How sure the found mask is: mean probability of the likelier answer over the face; None for a given mask."""
     landmark_certainty: float = eqx.field(static=True, default=1.0)
@@ -67,11 +70,17 @@ class Observation(eqx.Module):
     """What to know of how the input was read, one sentence each."""
 
 
+MOST_PHOTOS = 16
+"""How many photos of one person are taken together at most."""
+
+
 class PhotoObservation(Observation):
     """A photo, as it was given."""
 
     photo: Photo
     """Its pixels, landmarks and what hides them."""
+    others: tuple["PhotoObservation", ...] = ()
+    """Further photos of the same person, whose expression and pose may differ."""
 
 
 class MeshObservation(Observation):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -88,18 +89,30 @@ def with_mask(
     *,
     probability: Float[np.ndarray, "H W"] | None = None,
     certainty: float | None = None,
+    face_hidden: float | None = None,
 ) -> PhotoObservation:
-    """The observation of a photo with another mask; `probability` and `certainty` tell of one that was found in it."""
+    """The observation of a photo with another mask; `probability`, `certainty` and `face_hidden` tell of one that was
+    found in it."""
     column, row = np.floor(seen.photo.landmarks_px).astype(int).T
     height, width = hidden.shape
     # The detector guesses the landmarks of a face that the picture cuts off: nothing was seen where there is no pixel.
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     under = hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
     photo = dataclasses.replace(
-        seen.photo, hidden=hidden, landmark_visible=inside & ~under, hidden_probability=probability, certainty=certainty
-    )
+        seen.photo, hidden=hidden, landmark_visible=inside & ~under, hidden_probability=probability,
+        certainty=certainty, face_hidden=face_hidden,
+    )  # fmt: skip
     pixels = hashlib.sha256(photo.rgb.tobytes() + hidden.tobytes()).hexdigest()
     return dataclasses.replace(seen, photo=photo, sha256=pixels)
+
+
+def together(seen: PhotoObservation, others: Sequence[PhotoObservation]) -> PhotoObservation:
+    """A photo with others of the same person beside it."""
+    hashes = "".join(one.sha256 for one in (seen, *others))
+    notes = [f"{one.source}: {note}" for one in others for note in one.notes]
+    return dataclasses.replace(
+        seen, others=tuple(others), notes=(*seen.notes, *notes), sha256=hashlib.sha256(hashes.encode()).hexdigest()
+    )
 
 
 def check_region(occlude: str) -> None:

@@ -5,7 +5,8 @@ from ._compare import begin as begin
 from ._compare import compare as compare
 from ._compare import recolour as recolour
 from ._features import Comparison as Comparison
-from ._features import features as features
+from ._features import channels as channels
+from ._features import grey as grey
 from ._features import halved as halved
 from ._find import UNSURE as UNSURE
 from ._find import FoundOccluder as FoundOccluder

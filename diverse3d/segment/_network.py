@@ -1,4 +1,4 @@
-"""The few weights that judge a pixel by its features."""
+"""The network that sees a photo beside the intact head expected in it."""
 
 import functools
 from importlib import resources
@@ -13,73 +13,103 @@ from jaxtyping import Array, Float
 from .._arrays import on_device
 from .._errors import InputError
 from ..files import one_line, read_safetensors
+from ._features import CHANNELS
 
 ASSET = "segment.safetensors"
 """The trained weights in the package."""
 
+_WIDTHS = (16, 32, 48, 64, 64)
 _LARGEST_BYTES = 4_000_000
 
 
+Layer = tuple[Float[Array, "_ _ _ _"], Float[Array, " _"]]
+
+
 class Segmenter(eqx.Module):
-    """A perceptron of one pixel's features; batch by `jax.vmap`, or give it rows."""
+    """A small U-Net (Ronneberger et al. 2015) whose halves are added rather than stacked; batch by `jax.vmap`."""
 
-    centre: Float[Array, " F"]
-    """Mean of each feature in training."""
-    scale: Float[Array, " F"]
-    """One over its standard deviation."""
-    weights: tuple[Float[Array, "_ _"], ...]
-    """One matrix a layer."""
-    biases: tuple[Float[Array, " _"], ...]
-    """One vector a layer."""
+    down: tuple[Layer, ...]
+    """Convolutions on the way to coarser grids, kernel [h, w, in, out] and bias: one on the finest, two on others."""
+    up: tuple[Layer, ...]
+    """On the way back: a coarser grid's channels mixed, then what was added convolved; last, the log odds."""
 
-    def __call__(self, rows: Float[Array, "n F"]) -> Float[Array, " n"]:
-        """Log odds of each pixel's being hidden."""
-        value = (rows - self.centre[None, :]) * self.scale[None, :]
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            value = jax.nn.relu(value @ weight + bias[None, :])
-        return (value @ self.weights[-1] + self.biases[-1][None, :])[:, 0]
+    def __call__(self, planes: Float[Array, "S S C"]) -> Float[Array, "S S"]:
+        """Log odds of each pixel's not showing the head's own surface."""
+        first, *pairs = self.down[0], *zip(self.down[1::2], self.down[2::2], strict=True)
+        levels = [jax.nn.relu(_convolved(planes, *first))]
+        for one, two in pairs:
+            coarse = jax.nn.relu(_convolved(_pooled(levels[-1]), *one))
+            levels.append(jax.nn.relu(_convolved(coarse, *two)))
+        value = levels.pop()
+        for mix, smooth in zip(self.up[:-1:2], self.up[1:-1:2], strict=True):
+            finer = jnp.repeat(jnp.repeat(_convolved(value, *mix), 2, axis=0), 2, axis=1)
+            value = jax.nn.relu(_convolved(finer + levels.pop(), *smooth))
+        return _convolved(value, *self.up[-1])[..., 0]
 
 
-def new_segmenter(rows: Float[np.ndarray, "n F"], widths: tuple[int, ...], *, key: Array) -> Segmenter:
-    """Untrained weights for features spread as `rows` are."""
-    sizes = (rows.shape[1], *widths, 1)
-    keys = jax.random.split(key, len(sizes) - 1)
-    return Segmenter(
-        centre=jnp.asarray(rows.mean(0), jnp.float32),
-        scale=jnp.asarray(1.0 / (rows.std(0) + 1e-4), jnp.float32),
-        weights=tuple(
-            jax.random.normal(k, (a, b), jnp.float32) * (2.0 / a) ** 0.5
-            for k, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True)
-        ),
-        biases=tuple(jnp.zeros(b, jnp.float32) for b in sizes[1:]),
+def _convolved(
+    planes: Float[Array, "h w c"], kernel: Float[Array, "_ _ c d"], bias: Float[Array, " d"]
+) -> Float[Array, "h w d"]:
+    """Zeros beyond the border."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(planes[None], kernel, (1, 1), "SAME", dimension_numbers=layout)[0] + bias
+
+
+def _pooled(planes: Float[Array, "h w c"]) -> Float[Array, "_ _ c"]:
+    height, width, count = planes.shape
+    return planes.reshape(height // 2, 2, width // 2, 2, count).mean((1, 3))
+
+
+def new_segmenter(*, key: Array) -> Segmenter:
+    """Untrained weights."""
+    sizes = [(1, CHANNELS, _WIDTHS[0])]
+    for coarse, fine in zip(_WIDTHS[1:], _WIDTHS, strict=False):
+        sizes += [(3, fine, coarse), (3, coarse, coarse)]
+    split = len(sizes)
+    for coarse, fine in zip(_WIDTHS[:0:-1], _WIDTHS[-2::-1], strict=True):
+        sizes += [(1, coarse, fine), (3, fine, fine)]
+    sizes.append((1, _WIDTHS[0], 1))
+    made = tuple(
+        (jax.random.normal(k, (s, s, a, b), jnp.float32) * (2.0 / (s * s * a)) ** 0.5, jnp.zeros(b, jnp.float32))
+        for k, (s, a, b) in zip(jax.random.split(key, len(sizes)), sizes, strict=True)
     )
+    return Segmenter(down=made[:split], up=made[split:])
 
 
-def segmenter_arrays(segmenter: Segmenter, name: str) -> dict[str, np.ndarray]:
-    """The arrays of trained weights as stored."""
-    table = {"centre": segmenter.centre, "scale": segmenter.scale}
-    table |= {f"weight{i}": w for i, w in enumerate(segmenter.weights)}
-    table |= {f"bias{i}": b for i, b in enumerate(segmenter.biases)}
-    return {f"{name}/{part}": np.asarray(array, np.float32) for part, array in table.items()}
+def segmenter_arrays(segmenter: Segmenter) -> dict[str, np.ndarray]:
+    """The arrays of trained weights as stored, in half precision."""
+    return {
+        f"{name}{i}/{part}": np.asarray(array, np.float16)
+        for name, layers in (("down", segmenter.down), ("up", segmenter.up))
+        for i, layer in enumerate(layers)
+        for part, array in zip(("kernel", "bias"), layer, strict=True)
+    }
 
 
-@functools.lru_cache(maxsize=4)
-def load_segmenter(name: str, path: Path | None = None) -> Segmenter:
-    """The shipped weights `name`, or those of another file. Raises `InputError` for a file that is not one."""
+@functools.lru_cache(maxsize=2)
+def load_segmenter(path: Path | None = None) -> Segmenter:
+    """The shipped weights, or those of another file. Raises `InputError` for a file that is not one."""
     if path is None:
         with resources.as_file(resources.files("diverse3d") / "assets" / ASSET) as shipped:
-            return load_segmenter(name, shipped)
+            return load_segmenter(shipped)
     if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
         raise InputError(f"{path} is missing or no such weights; reinstall the package.")
+    plan = jax.eval_shape(lambda: new_segmenter(key=jax.random.key(0)))
     try:
-        own = {key: array for key, array in read_safetensors(path).arrays.items() if key.startswith(f"{name}/")}
-        table = {key.split("/")[1]: on_device(array, jnp.float32) for key, array in own.items()}
-        layers = range(sum(part.startswith("weight") for part in table))
-        return Segmenter(
-            centre=table["centre"],
-            scale=table["scale"],
-            weights=tuple(table[f"weight{i}"] for i in layers),
-            biases=tuple(table[f"bias{i}"] for i in layers),
-        )
+        stored = read_safetensors(path).arrays
+
+        def layers(name: str, planned: tuple[Layer, ...]) -> tuple[Layer, ...]:
+            return tuple(
+                (_as_planned(stored[f"{name}{i}/kernel"], kernel), _as_planned(stored[f"{name}{i}/bias"], bias))
+                for i, (kernel, bias) in enumerate(planned)
+            )
+
+        return Segmenter(down=layers("down", plan.down), up=layers("up", plan.up))
     except (LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({one_line(error)}); reinstall the package.") from error
+
+
+def _as_planned(array: np.ndarray, planned: Array) -> Array:
+    if array.shape != planned.shape or not np.isfinite(array).all():
+        raise ValueError(f"weights of shape {array.shape} instead of {planned.shape}")
+    return on_device(array, jnp.float32)

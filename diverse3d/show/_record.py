@@ -1,6 +1,7 @@
 """A result as files: everything that a run leaves behind, in one folder."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,8 +146,9 @@ def save(
             colours = uncertainty_colours(result.uncertainty)
             camera = _camera(result.seen, result.fit)
             (folder / "meshes").mkdir()
-            heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
-            pictures = [None] * len(heads) if textures is None else [textures.fit, *textures.heads]
+            made = enumerate(np.asarray(result.vertices))
+            heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in made)]
+            pictures = [None] * len(heads) if textures is None else itertools.chain([textures.fit], textures.heads)
             for (name, vertices), picture in zip(heads, pictures, strict=True):
                 skin = None
                 if textures is not None and picture is not None:
@@ -163,7 +165,7 @@ def save(
         record |= {
             "noise": result.noise,
             "widening": {"prior": result.prior_widening, "noise": result.noise_widening},
-            "samples": [SAMPLE_TEXT[int(code)] for code in result.results],
+            "samples": [SAMPLE_TEXT[int(code)] for code in np.asarray(result.results)],
             "uncertainty_colours_end_mm": UNCERTAINTY_FULL_MM,
             "warnings": warnings_of(result.seen, result.fit, result),
             "seconds": stages.seconds,
@@ -284,7 +286,7 @@ def _photo_notes(photo: Photo, fit: Fit) -> list[str]:
             else f"{found}; the largest, {which}: faces.png shows which is which, and --face N takes another."
         )
     if photo.certainty is not None and photo.hidden_probability is not None:
-        part = np.sum(photo.hidden) / max(int(np.sum(photo.hidden_probability > 0)), 1)
+        part = 0.0 if photo.face_hidden is None else photo.face_hidden
         if photo.certainty < UNSURE:
             notes.append(
                 f"What hides the face was found with little certainty ({100 * photo.certainty:.0f} %); look at "
@@ -362,6 +364,9 @@ def _write_input(folder: Path, seen: Observation, fit: Fit, held: jax.Array) -> 
     if isinstance(seen, PhotoObservation):
         write_png(folder / "input.png", seen.photo.rgb)
         write_png(folder / "mask.png", seen.photo.hidden)
+        for number, one in enumerate(seen.others, start=2):
+            write_png(folder / f"input-{number}.png", one.photo.rgb)
+            write_png(folder / f"mask-{number}.png", one.photo.hidden)
         if isinstance(fit, PhotoFit):
             write_json(folder / CAMERA_NAME, opencv_camera(fit, seen.photo))
         if seen.photo.faces_found > 1:
@@ -404,10 +409,10 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         "device": device(),
         "fit": {
             "landmarks_px": report.landmark_rms_px if is_photo else None,
-            "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if is_photo else None,
+            "landmarks_interocular_percent": 100 * np.asarray(report.landmark_rms_interocular) if is_photo else None,
             "visible_mm": None if is_photo else report.visible_rms_mm,
             "residual_mm": report.residual_rms_mm,
-            "residual_percent": 100 * report.residual_share,
+            "residual_percent": 100 * np.asarray(report.residual_share),
             "steps": int(report.steps),
             "result": RESULT_TEXT[int(report.result)],
         },
@@ -421,6 +426,7 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         table["input"]["kind"] = "scan"
         table["registration"] = registration_facts(seen.registration)
     if isinstance(seen, PhotoObservation):
+        table["other_photos"] = [{"name": one.source, "sha256": one.sha256} for one in seen.others]
         table["faces_found"] = seen.photo.faces_found
         table["face"] = {"number": seen.photo.face, "chosen": seen.photo.face_chosen}
         table["occluder"] = {

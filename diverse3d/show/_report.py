@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..diversify import Completions
 from ..files import json_text
+from ..fit import PICTURE_NOISE
 from ..observe import PhotoObservation
 from ..surface import HARMONIC_FACTORS, harmonics
 from ._colour import CLAY, UNCERTAINTY_FULL_MM, uncertainty_colours
@@ -32,6 +33,12 @@ REPORT_NAME = "report.html"
 LARGEST_REPORT = 96
 """Completions that a report holds at most, so that it stays a file to send: of more, some at equal steps of the order
 from the most central to the most unusual one, both of them among these."""
+
+_SKINS_BYTES = 8_000_000
+"""What skins may take together; where a photo is so full of detail that they would take more, they are made coarser."""
+
+_COARSER = ((88, 1), (70, 1), (50, 1), (70, 2), (50, 2), (50, 4))
+"""JPEG qualities, and how many texels are made one, in the order in which they are tried."""
 
 _STEP_M = 1e-5
 """Positions are whole multiples of this, or of more where a head is larger than a third of a metre."""
@@ -73,7 +80,7 @@ def report_page(
     ticks = [f"{level:g}" for level in levels[::4]]
     return _page().render(
         title=f"{'One plausible head' if count == 1 else f'{count} plausible heads'} for {source}",
-        verdict=verdict(values, count),
+        verdict=verdict(values, count, completions.noise == PICTURE_NOISE),
         all_well=all_well(completions),
         warnings=record["warnings"],
         photo=is_photo,
@@ -119,6 +126,7 @@ def _data(completions: Completions, shown: Int[np.ndarray, " n"], textures: Text
     width = np.ptp(fit[:, [0, 2]], axis=0).max()
     uv = np.zeros((len(fit), 2)) if textures is None else textures.uv
     wide = len(fit) > np.iinfo(np.uint16).max
+    skin, skins = (None, list[str]()) if textures is None else _skins(textures, shown)
     return {
         "heads": shown.tolist(),
         "step": step,
@@ -130,8 +138,8 @@ def _data(completions: Completions, shown: Int[np.ndarray, " n"], textures: Text
         "wide": wide,
         "uv": _base64(np.round(65535 * uv).astype(np.uint16)),
         "spread": _base64(uncertainty_colours(completions.uncertainty)),
-        "skin": None if textures is None else _jpeg(textures.fit),
-        "skins": [] if textures is None else [_jpeg(textures.heads[index]) for index in shown],
+        "skin": skin,
+        "skins": skins,
         "lamp": (np.array(HARMONIC_FACTORS) * LAMP).tolist(),
         "facing": float(harmonics(np.array([0.0, 0.0, 1.0])) @ LAMP),
         "relief": RELIEF,
@@ -140,14 +148,23 @@ def _data(completions: Completions, shown: Int[np.ndarray, " n"], textures: Text
     }
 
 
+def _skins(textures: Textures, shown: Int[np.ndarray, " n"]) -> tuple[str, list[str]]:
+    """The skin of the fit and those of the heads, all as fine as there is room for if they are like the fit's."""
+    for quality, block in _COARSER:
+        fit = _jpeg(textures.fit, quality, block)
+        if (1 + len(shown)) * len(fit) <= _SKINS_BYTES:
+            break
+    return fit, [_jpeg(textures.heads[index], quality, block) for index in shown.tolist()]
+
+
 def _base64(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()).decode()
 
 
-def _jpeg(picture: UInt8[np.ndarray, "H W 3"]) -> str:
-    """A picture as the address of itself."""
+def _jpeg(picture: UInt8[np.ndarray, "H W 3"], quality: int = 88, block: int = 1) -> str:
+    """A picture as the address of itself; of `block` by `block` pixels, one is made."""
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "JPEG", quality=88)
+    Image.fromarray(picture).reduce(block).save(content, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..diversify import SAMPLE_TEXT, Completions
+from ..fit import PICTURE_NOISE
 from ..metrics import READINGS
 
 _MEANINGS = {
@@ -47,13 +48,16 @@ def metrics_in_words(values: Mapping[str, float]) -> list[Metric]:
     return rows
 
 
-def verdict(values: Mapping[str, float], count: int) -> str:
-    """A result of `count` heads in a sentence or two."""
+def verdict(values: Mapping[str, float], count: int, picture: bool = False) -> str:
+    """A result of `count` heads in a sentence or two; `picture` says that they are held to a photo and not to a fit."""
     off, apart = (f"{values[name]:.2g}\N{NO-BREAK SPACE}mm" for name in ("visible_error", "asd_o"))
     if not math.isfinite(values["visible_error"]):
         rest = f"; each head lies {apart} from its nearest other one." if count > 1 else "."
         return f"Nothing of the face is visible{rest}"
-    held = f"Where the input shows the face, {'the heads lie' if count > 1 else 'the head lies'} {off} from it."
+    lie = "the heads lie" if count > 1 else "the head lies"
+    held = f"Where the input shows the face, {lie} {off} from it."
+    if picture:
+        held = f"Where the photo shows the face, {lie} {off} from the fit: a photo tells little of depth."
     if count == 1:
         return f"{held} One head says nothing of how others may differ."
     if not math.isfinite(values["asd_o"]):
@@ -64,8 +68,10 @@ def verdict(values: Mapping[str, float], count: int) -> str:
 def all_well(completions: Completions) -> str:
     """What it means that there are no warnings."""
     count = len(completions.results)
-    heads = "the one head holds" if count == 1 else f"all {count} heads hold"
-    return f"the fit converged, and {heads} to what is visible."
+    heads = "the one head" if count == 1 else f"all {count} heads"
+    if completions.noise == PICTURE_NOISE:
+        return f"the fit converged, and {heads} may be the one in the photo."
+    return f"the fit converged, and {heads} {'holds' if count == 1 else 'hold'} to what is visible."
 
 
 def head_words(completions: Completions) -> list[str]:

@@ -1,5 +1,6 @@
 """The page: heads in a grid, one, two side by side or on a path, and what can be asked for."""
 
+import dataclasses
 import math
 import threading
 from collections.abc import Callable
@@ -10,15 +11,19 @@ import numpy as np
 from jaxtyping import Float
 
 from .._errors import InputError, spelt_out
+from ..observe import Observation, PhotoObservation
 from ._masks import MaskPanel
 from ._shown import Shown
 from ._steer import LARGEST, Jobs, Steer
 
-GRID, ONE, TWO, PATH = "all", "one", "side by side", "path from A to B"
+GRID, ONE, TWO, PATH, PHOTO = "all", "one", "side by side", "path from A to B", "the photo, to paint on"
 SKIN, CLAY, SPREAD, SEEN = "skin", "clay", "spread in mm", "seen or hidden"
 
 PAGE = 24
 """Heads of a page; of hundreds, the browser holds no more than this at once."""
+
+_FIRST_LOOK_S = 3.0
+"""How long a browser has the machine for itself to draw what it was given."""
 
 _COLUMNS = 6
 _WIDE, _HIGH = 0.24, 0.33
@@ -29,25 +34,33 @@ _CLAY = (200, 193, 187)
 class Page:
     """What a server shows of a result, the same to everyone who looks."""
 
-    def __init__(self, server: Any, shown: Shown, ready: Callable[[], Steer]) -> None:
-        """`shown` is there at once; `ready` makes what steering needs, which may take its time."""
+    def __init__(self, server: Any, shown: Shown, ready: Callable[[], Steer], *, idle_s: float = 0.0) -> None:
+        """`shown` is there at once; `ready` makes what steering needs, which may take its time.
+
+        That begins once somebody looks and has had a moment to see the heads, or after `idle_s` where nobody does.
+        """
         self.server, self.shown = server, shown
         self.steer: Steer | None = None
         self.handles: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._lock, self._wish = threading.RLock(), 0
         self._path: tuple[tuple[int, int], Float[np.ndarray, "F V 3"]] | None = None
         self._before: list[tuple[Shown, Any]] = []
         self._controls: list[Any] = []
         server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
         server.gui.main_panel.dock_right()
         server.scene.set_up_direction("+y")
+        server.scene.configure_default_lights(cast_shadow=False)  # heads side by side would darken each other
         self._build()
         self.draw()
+        self._looked, self._closed = threading.Event(), threading.Event()
+        server.on_client_connect(lambda _: self._looked.set())
         self._jobs = Jobs(self._say)
-        self._jobs.ask("Getting ready to steer: the fit is made again", lambda: self._ready(ready))
+        self._jobs.ask("Getting ready to steer: the fit is made again", lambda: self._ready(ready, idle_s))
 
     def stop(self) -> bool:
         """Begin nothing further; whether nothing is going on any more after a moment."""
+        self._closed.set()
+        self._looked.set()
         return self._jobs.stop()
 
     # What is on the page.
@@ -80,7 +93,7 @@ class Page:
             gui.add_divider()
             self.back = gui.add_button("Back to the ones before", disabled=True)
         with tabs.add_tab("Mask"):
-            self.masks = MaskPanel(gui, self._hide)
+            self.masks = MaskPanel(self.server, self._hide, self._paint)
         with tabs.add_tab("Save"):
             self.folder = gui.add_text("Folder", "view-out")
             save = gui.add_button("Save the result", disabled=True)
@@ -120,19 +133,28 @@ class Page:
     # What is in the scene.
 
     def draw(self) -> None:
-        """Put the heads that are asked for into the scene, in the places of those that were there."""
-        with self._lock, self.server.atomic():
-            for handle in self.handles.values():
-                handle.remove()
-            self.handles.clear()
+        """Put the heads that are asked for into the scene, one after the other in the places of those that were there.
+
+        What is asked for meanwhile ends it.
+        """
+        self._wish = wish = self._wish + 1
+        with self._lock:
             self._numbers()
-            for place, (name, index) in enumerate(self._asked()):
-                self._add(name, index, place)
             layout = self.layout.value
+            self.masks.place(layout == PHOTO)
             self.blend.visible = layout == PATH
             self.b.visible = layout in (TWO, PATH)
             self._look()
-        if self.layout.value == PATH:
+            asked = self._asked()
+            kept = {part for name, _ in asked for part in (name, f"{name}/label", f"{name}/fit")}
+            for name in [name for name in self.handles if name not in kept]:
+                self.handles.pop(name).remove()
+            for place, (name, index) in enumerate(asked):
+                if wish != self._wish:
+                    return
+                with self.server.atomic():
+                    self._add(name, index, place)
+        if layout == PATH:
             self._walk()
 
     def _numbers(self) -> None:
@@ -145,16 +167,18 @@ class Page:
     def _asked(self) -> list[tuple[str, int]]:
         """Names in the scene, and heads."""
         a, b = int(self.a.value), int(self.b.value)
+        if self.layout.value == PHOTO:
+            return []
         if self.layout.value == GRID:
             first = PAGE * (int(self.sheet.value) - 1)
-            return [(f"/heads/{index}", int(index)) for index in self.shown.order[first : first + PAGE]]
+            return [(f"/heads/{place}", int(index)) for place, index in enumerate(self.shown.order[first:][:PAGE])]
         if self.layout.value == TWO:
             return [("/a", a), ("/b", b)]
         return [("/path" if self.layout.value == PATH else "/a", a)]
 
     def _places(self) -> tuple[int, int]:
         """Columns and rows."""
-        count = len(self._asked())
+        count = max(len(self._asked()), 1)
         columns = min(count, _COLUMNS)
         return columns, math.ceil(count / columns)
 
@@ -182,6 +206,8 @@ class Page:
         head.on_click(lambda _: self._focus(index))
         label = (position + shown.turn.T @ shown.shift_m) + [0.0, -_HIGH / 2 + 0.005, 0.0]
         self.handles[f"{name}/label"] = scene.add_label(f"/labels{name}", str(index), position=label)
+        if (before := self.handles.pop(f"{name}/fit", None)) is not None:
+            before.remove()
         if self.over.value:
             self.handles[f"{name}/fit"] = scene.add_mesh_simple(
                 f"/fit{name}", shown.fit, shown.faces, color=(40, 110, 220), opacity=0.35, **at
@@ -257,14 +283,18 @@ class Page:
 
         self._jobs.ask(what, run)
 
-    def _ready(self, ready: Callable[[], Steer]) -> str:
+    def _ready(self, ready: Callable[[], Steer], idle_s: float) -> str:
+        if idle_s and self._looked.wait(idle_s):
+            self._closed.wait(_FIRST_LOOK_S)
+        if self._closed.is_set():
+            return ""
         self.steer = steer = ready()
         self.choice.options, self.choice.value = steer.choices, steer.choice
         regions = tuple(sorted(steer.head.regions))
         if regions:
             self.region.options = regions
             self.region.value = "lips" if "lips" in regions else regions[0]
-        self.masks.show(steer.result.seen)
+        self._mask_of(steer.result.seen)
         for control in self._controls:
             control.disabled = False
         return "Ready."
@@ -280,10 +310,19 @@ class Page:
         )
         return f"{len(self.shown.vertices)} heads that keep the {region} of head {index}, within 0.1 mm."
 
+    def _mask_of(self, seen: Observation) -> None:
+        self.masks.show(seen)
+        layouts = (GRID, ONE, TWO, PATH)
+        self.layout.options = (*layouts, PHOTO) if isinstance(seen, PhotoObservation) else layouts
+
+    def _paint(self) -> None:
+        self.layout.value = PHOTO
+
     def _hide(self, hidden: np.ndarray) -> None:
         def run(steer: Steer) -> str:
             self._change(lambda: steer.hide(hidden))
-            self.masks.show(steer.result.seen)
+            self.layout.value = GRID
+            self._mask_of(steer.result.seen)
             return f"{len(self.shown.vertices)} heads with the new mask."
 
         self._ask("Completing with the new mask: fit and all", run)
@@ -293,7 +332,8 @@ class Page:
         before = self.shown, self.steer.result
         make()
         self._before.append(before)
-        self._replace(Shown.of(self.steer.result))
+        # What was read from a folder was named by the folder's record.
+        self._replace(dataclasses.replace(Shown.of(self.steer.result), source=self.shown.source))
 
     def _replace(self, shown: Shown) -> None:
         with self._lock:
@@ -310,7 +350,7 @@ class Page:
                 raise InputError("There are none before.")
             shown, steer.result = self._before.pop()
             self._replace(shown)
-            self.masks.show(steer.result.seen)
+            self._mask_of(steer.result.seen)
             return "The ones before."
 
         self._ask("Going back", run)

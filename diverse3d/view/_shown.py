@@ -62,7 +62,7 @@ class Shown:
             if skins is None:
                 return None
             head, picture = (fitted, skins.fit) if index is None else (vertices[index], skins.heads[index])
-            return glb_bytes(head, faces, colours, skin=Skin(skins.uv, picture, spread))
+            return glb_bytes(head, faces, colours, skin=Skin(skins.uv, picture, spread), draft=True)
 
         return cls(
             source=result.seen.source,
