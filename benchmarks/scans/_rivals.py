@@ -11,7 +11,7 @@ import trimesh
 from scipy.sparse.linalg import splu
 
 from diverse3d.head import HeadModel
-from diverse3d.register import _register
+from diverse3d.register._relax import relax
 from diverse3d.surface import host_normals, nearest_places, uniform_laplacian
 from scenes import RawScan
 
@@ -48,12 +48,11 @@ def statistical_stage() -> Iterator[list[Any]]:
     taken: list[Any] = []
 
     def noted(*arguments: Any) -> np.ndarray:
-        relaxed: np.ndarray = own(*arguments)
+        relaxed = relax(*arguments)
         taken[:] = relaxed, *arguments
         return relaxed
 
-    own = _register.relax
-    with mock.patch.object(_register, "relax", noted):
+    with mock.patch("diverse3d.register._register.relax", noted):
         yield taken
 
 
