@@ -39,7 +39,7 @@ class Found:
 
 
 @pytest.mark.parametrize(
-    ("moved", "words"), [(0.0, None), (0.05, "off the scan"), (np.nan, ""), ("large", "a head of")]
+    ("moved", "words"), [(0.0, None), (0.05, "off the scan"), (np.nan, "not finite"), ("large", "a head of")]
 )
 def test_nonsense_is_noticed(monkeypatch: pytest.MonkeyPatch, moved: float | str, words: str | None) -> None:
     points = fuzz_scans.scan_points(0)

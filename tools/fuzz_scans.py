@@ -107,7 +107,8 @@ def outcome(points: np.ndarray) -> str:
         assert text.endswith(".") and "\n" not in text and len(text) < 500, text
         return "refused"
     vertices, seen = found.vertices_m, found.visible
-    assert np.isfinite(vertices).all() and np.isfinite(found.along_m).all() and np.isfinite(found.across_m).all()
+    for values in (vertices, found.along_m, found.across_m):
+        assert np.isfinite(values).all(), "not finite"
     extent = float(np.ptp(vertices, axis=0).max())
     assert _EXTENT_M[0] < extent < _EXTENT_M[1], f"a head of {extent:.2f} m"
     sound = points[np.isfinite(points).all(axis=1)] * found.unit_m
