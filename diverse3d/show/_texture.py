@@ -19,7 +19,15 @@ from .._errors import InputError
 from ..fit import Appearance, Fit, PhotoFit
 from ..head import Albedo, HeadModel
 from ..observe import Photo
-from ..surface import harmonics, host_normals, linear_from_srgb, rasterise, srgb_from_linear, unwrap
+from ..surface import (
+    compiled_normals,
+    harmonics,
+    host_normals,
+    linear_from_srgb,
+    rasterise,
+    srgb_from_linear,
+    unwrap,
+)
 
 TEXTURE_PX = 512
 """Width and height of a texture."""
