@@ -103,7 +103,7 @@ class Result(Completions):
         skins, faces = self.textures(light), np.asarray(self.faces)
         spread = self.uncertainty.astype(np.float32)
         colours = None if skins is not None else show.uncertainty_colours(self.uncertainty)
-        heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(self.vertices))]
+        heads = [("fit", self.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(np.asarray(self.vertices)))]
         pictures = [None] * len(heads) if skins is None else itertools.chain([skins.fit], skins.heads)
         uv = None if skins is None else skins.uv
         shapes = (

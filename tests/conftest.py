@@ -34,6 +34,13 @@ from helpers import flame_arrays, tiny_arrays  # noqa: E402
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_configure(config):
+    """Where several workers share the cores, each has one thread for linear algebra: more would wait for each other,
+    and burn the others' time as they do."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_what_was_compiled():
     """Compiled code is forgotten after each file: a process may map some 65,000 pieces of memory, and all tests'

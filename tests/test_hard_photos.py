@@ -26,6 +26,14 @@ def photo():
     return read_photo(d3.DEMO_PHOTO)
 
 
+@pytest.fixture(scope="module")
+def plain(photo, problem):
+    """What is seen of the untouched photo, and its fit."""
+    with jax.enable_x64(False):
+        seen = d3.observe_photo(photo, head=problem)
+        return seen, d3.fit(seen, problem)
+
+
 def scaled(rgb, side):
     return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.LANCZOS))
 
@@ -82,18 +90,17 @@ def test_a_strong_profile_is_refused_or_warned_of(yaw_deg, index, problem, monke
     assert "turned by some" in notes or "landmarks were found with little certainty" in notes
 
 
-def test_a_frontal_photo_has_no_such_warning(photo, problem):
-    seen = d3.observe_photo(photo, head=problem)
+def test_a_frontal_photo_has_no_such_warning(plain):
+    seen, fitted = plain
     assert seen.photo.landmark_certainty > 0.95
-    assert not any("turned" in note or "certainty" in note for note in warnings_of(seen, d3.fit(seen, problem)))
+    assert not any("turned" in note or "certainty" in note for note in warnings_of(seen, fitted))
 
 
-def test_an_uncertain_mask_is_said(photo, problem):
+def test_an_uncertain_mask_is_said(plain):
     import dataclasses
 
-    seen = d3.observe_photo(photo, head=problem)
+    seen, fitted = plain
     doubtful = dataclasses.replace(seen, photo=dataclasses.replace(seen.photo, certainty=0.7))
-    fitted = d3.fit(seen, problem)
     assert any("little certainty (70 %)" in note for note in warnings_of(doubtful, fitted))
     whole = dataclasses.replace(
         doubtful.photo, hidden=np.ones_like(seen.photo.hidden), hidden_probability=np.ones(seen.photo.hidden.shape)

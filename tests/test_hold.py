@@ -8,7 +8,8 @@ import pytest
 from helpers import as_float32
 
 from diverse3d.diversify import N_RIGID
-from diverse3d.diversify._posterior import expand, hold_together
+from diverse3d.diversify._hold import hold_together
+from diverse3d.diversify._posterior import expand
 from diverse3d.fit import fit, isotropic_noise
 from diverse3d.observe import observe_mesh
 

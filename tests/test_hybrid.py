@@ -34,8 +34,8 @@ from diverse3d.diversify import (
 )
 from diverse3d.diversify._choice import best_cover, best_support, hidden_distance, most_diverse
 from diverse3d.diversify._completions import SAMPLE_OFF_VISIBLE, SAMPLE_REPAIRED
+from diverse3d.diversify._hold import hold_together
 from diverse3d.diversify._learned import coefficient_dual
-from diverse3d.diversify._posterior import hold_together
 from diverse3d.fit import fit, isotropic_noise
 from diverse3d.observe import observe_mesh
 

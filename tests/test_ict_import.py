@@ -1,7 +1,12 @@
 """Importing ICT-FaceKit: its folder in, a sound head file out; what is wrong is named, what is unusual is said."""
 
+import contextlib
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +16,7 @@ from gnm_files import ball
 from diverse3d._errors import InputError
 from diverse3d.cli import main
 from diverse3d.head import head_from_arrays, head_metadata, load_head
+from diverse3d.head._imported import Imported
 from diverse3d.head._recognise import recognise
 from diverse3d.head.ict import import_ict
 from diverse3d.head.ict._import import ACTIVATION_MEAN, ACTIVATION_STD, VEILS
@@ -131,18 +137,45 @@ def test_limits_hold(made_up, monkeypatch):
         import_ict(made_up)
 
 
+class Command(NamedTuple):
+    """One run of the command on the real folder."""
+
+    code: int
+    out: Path
+    printed: str
+    said: str
+    imported: Imported
+
+
 @pytest.fixture(scope="module")
-def imported(shared):
-    return import_ict(shared / "ict")
+def command(shared, tmp_path_factory):
+    made, out = [], tmp_path_factory.mktemp("imported") / "ict.safetensors"
+
+    def heard(folder, **options):
+        made.append(import_ict(folder, **options))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr("diverse3d.head.ict.import_ict", heard)
+        printed, said = (
+            stack.enter_context(redirect_stdout(StringIO())),
+            stack.enter_context(redirect_stderr(StringIO())),
+        )
+        code = main(["head", "import", str(shared / "ict" / "FaceXModel"), "--out", str(out)])
+    return Command(code, out, printed.getvalue(), said.getvalue(), made[0])
 
 
-def test_the_real_folder_is_imported(shared, imported, tmp_path, capsys):
-    out = tmp_path / "ict.safetensors"
+@pytest.fixture(scope="module")
+def imported(command):
+    return command.imported
+
+
+def test_the_real_folder_is_imported(shared, command):
+    out = command.out
     assert recognise(shared / "ict") == recognise(shared / "ict" / "FaceXModel") == "ict"
-    assert main(["head", "import", str(shared / "ict" / "FaceXModel"), "--out", str(out)]) == 0
-    printed = capsys.readouterr()
-    assert "3 of ICT-FaceKit's 100 identity files" in printed.err and "no joints" in printed.err
-    assert "MIT" in printed.out and "photos and meshes" in printed.out
+    assert command.code == 0
+    assert "3 of ICT-FaceKit's 100 identity files" in command.said and "no joints" in command.said
+    assert "MIT" in command.printed and "photos and meshes" in command.printed
     assert head_metadata(out)["expression_names"] == "eyeBlink_R, jawOpen, mouthSmile_L"
     head = load_head(out, dtype=np.float32)
     assert (head.n_vertices, head.n_identity, head.n_expression, len(head.regions)) == (ICT_VERTICES, 3, 3, 14)

@@ -21,8 +21,9 @@ from diverse3d.diversify import (
     make_component_model,
     posterior,
 )
+from diverse3d.diversify._hold import hold_together
 from diverse3d.diversify._pin import PIN_SIGMA_M, keep
-from diverse3d.diversify._posterior import head_vertices, hold_together
+from diverse3d.diversify._posterior import head_vertices
 from diverse3d.fit import fit, isotropic_noise
 from diverse3d.head import head_from_arrays, load_head
 from diverse3d.observe import observe_mesh

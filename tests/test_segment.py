@@ -1,103 +1,49 @@
-"""The mask from the photo: the cut against brute force, the comparison's features, the weights' file, the real photo."""
-
-import itertools
+"""The mask from the photo: what the network sees, its weights' file, the real photo, bare, covered and grey."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import diverse3d as d3
+from diverse3d.fit import FitConfig
 from diverse3d.observe import observe_photo, paint_occluder
 from diverse3d.observe._landmarks68 import IBUG68_FROM_MEDIAPIPE
-from diverse3d.segment._cut import smooth_cut
-from diverse3d.segment._features import SIDE, Comparison, colour_odds, features, halved, tolerant_difference
-from diverse3d.segment._find import ROUNDS, without_background
+from diverse3d.segment import begin, channels, compare, halved, recolour
+from diverse3d.segment._features import CHANNELS, SIDE, Comparison, colourless, grey
 from diverse3d.segment._network import load_segmenter, new_segmenter, segmenter_arrays
-
-
-def energy(hidden, odds, image, face, strength, contrast):
-    """What the cut minimises, written out."""
-    total = np.where(hidden, -odds, odds)[face].sum() / 2
-    for row, column in itertools.product(range(face.shape[0]), range(face.shape[1])):
-        for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-            r, c = row + down, column + right
-            if r < face.shape[0] and 0 <= c < face.shape[1] and face[row, column] and face[r, c]:
-                pull = np.exp(-((image[row, column] - image[r, c]) ** 2).sum() / (2 * contrast**2))
-                total += strength * pull / np.hypot(down, right) * (hidden[row, column] != hidden[r, c])
-    return total
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_cut_is_the_best_of_all_masks(seed):
-    rng = np.random.default_rng(seed)
-    odds, image = rng.normal(0, 1.5, (3, 4)), rng.uniform(0, 1, (3, 4, 3)) * 0.4
-    face = rng.uniform(size=(3, 4)) > 0.15
-    found = smooth_cut(odds, image, face, strength=0.8, contrast=0.3)
-    assert not found[~face].any()
-    places = np.argwhere(face)
-    least = np.inf
-    for labels in itertools.product((False, True), repeat=len(places)):
-        hidden = np.zeros_like(face)
-        hidden[tuple(places.T)] = labels
-        least = min(least, energy(hidden, odds, image, face, 0.8, 0.3))
-    assert energy(found, odds, image, face, 0.8, 0.3) <= least + 0.05
-
-
-def test_without_neighbours_the_cut_is_the_sign_and_a_speck_goes_with_them(rng):
-    odds, face = rng.normal(size=(20, 30)), np.ones((20, 30), bool)
-    np.testing.assert_array_equal(smooth_cut(odds, np.zeros((20, 30, 3)), face, strength=0.0, contrast=1.0), odds > 0)
-    odds = np.full((20, 30), -1.0)
-    odds[10, 10] = 2.0
-    assert not smooth_cut(odds, np.zeros((20, 30, 3)), face, strength=1.0, contrast=1.0).any()
-    assert not smooth_cut(odds, np.zeros((20, 30, 3)), np.zeros_like(face), strength=1.0, contrast=1.0).any()
-
-
-def test_a_little_misplaced_is_not_different(rng):
-    picture = rng.uniform(0, 1, (40, 40, 3))
-    face = np.zeros((40, 40), bool)
-    face[6:34, 6:34] = True
-    moved = np.roll(picture, (2, -1), axis=(0, 1))
-    inside = np.zeros_like(face)
-    inside[9:31, 9:31] = True
-    assert tolerant_difference(moved, picture, face)[inside].max() == 0
-    assert tolerant_difference(1 - moved, picture, face)[inside].mean() > 0.1
-    assert (tolerant_difference(moved, picture, face)[~face] == 0).all()
-
-
-def test_colours_tell_the_occluder():
-    face = np.ones((30, 30), bool)
-    seen = np.full((30, 30, 3), 0.7)
-    seen[10:, :] = [0.2, 0.3, 0.8]
-    share = np.zeros((30, 30))
-    share[15:] = 1.0
-    odds = colour_odds(seen, share, face)
-    # What looks like the known part of the occluder is thought occluder too.
-    assert odds[12, 5] > 0.5 and odds[2, 5] < -2
 
 
 @pytest.fixture
 def pair(rng):
-    face = np.zeros((SIDE, SIDE), bool)
-    face[20:90, 30:80] = True
-    inside = face[..., None]
+    head = np.zeros((SIDE, SIDE), bool)
+    head[20:120, 30:110] = True
+    face = head & (np.arange(SIDE)[:, None] > 60)
+    inside = head[..., None]
     seen, expected = rng.uniform(0, 1, (2, SIDE, SIDE, 3))
-    return Comparison(seen, expected * inside, face, rng.normal(size=(SIDE, SIDE, 3)) * inside, face * 0.5, face * 0.9)
+    place = rng.normal(size=(SIDE, SIDE, 3)) * inside
+    return Comparison(seen, expected * inside, head, face, place, head * 0.5, head * 0.9)
 
 
-def test_features_are_one_row_a_pixel_and_finite(pair):
-    rows = features(pair)
-    assert rows.shape[0] == pair.face.sum() and rows.dtype == np.float32 and np.isfinite(rows).all()
-    again = features(pair, np.full((SIDE, SIDE), 0.3))
-    assert again.shape == rows.shape and np.isfinite(again).all()
-    # Nothing outside the face is looked at.
-    other = pair._replace(seen=np.where(pair.face[..., None], pair.seen, 0.123))
-    np.testing.assert_array_equal(features(other), rows)
-    for name in ROUNDS:
-        assert load_segmenter(name).centre.shape == (rows.shape[1],)
-    empty = pair._replace(face=np.zeros_like(pair.face))
-    assert features(empty).shape == (0, rows.shape[1])
+def test_the_network_sees_planes_of_every_pixel(pair, key):
+    planes = channels(pair)
+    assert planes.shape == (SIDE, SIDE, CHANNELS) and planes.dtype == np.float32 and np.isfinite(planes).all()
+    np.testing.assert_allclose(planes[..., :3], pair.seen, atol=1e-6)
+    odds = new_segmenter(key=key)(jnp.asarray(planes))
+    assert odds.shape == (SIDE, SIDE) and np.isfinite(odds).all()
+
+
+def test_what_has_no_colour_is_compared_without(pair):
+    tint = np.array([0.9, 0.7, 0.5])
+    sepia = grey(pair.seen) ** (1.0 / tint)
+    assert colourless(grey(pair.seen)) and colourless(sepia) and not colourless(pair.seen)
+    plain, tinted = (channels(pair._replace(seen=seen)) for seen in (grey(pair.seen), sepia))
+    for planes in (plain, tinted):
+        np.testing.assert_array_equal(planes[..., 0], planes[..., 2])
+        np.testing.assert_array_equal(planes[..., 3], planes[..., 5])
+    np.testing.assert_allclose(plain[..., 3], pair.expected @ [0.2126, 0.7152, 0.0722], atol=1e-6)
 
 
 def test_halving_takes_means(rng):
@@ -106,19 +52,48 @@ def test_halving_takes_means(rng):
 
 
 def test_weights_come_back_from_their_file(tmp_path, rng, key):
-    rows = rng.normal(2.0, 3.0, (50, 7)).astype(np.float32)
-    made = new_segmenter(rows, (5, 3), key=key)
-    save_file(segmenter_arrays(made, "first"), tmp_path / "w.safetensors")
-    back = load_segmenter("first", tmp_path / "w.safetensors")
-    np.testing.assert_array_equal(back(jnp.asarray(rows)), made(jnp.asarray(rows)))
-    with pytest.raises(d3.InputError, match="damaged"):
-        load_segmenter("second", tmp_path / "w.safetensors")
+    made = new_segmenter(key=key)
+    save_file(segmenter_arrays(made), tmp_path / "w.safetensors")
+    back = load_segmenter(tmp_path / "w.safetensors")
+    planes = jnp.asarray(rng.uniform(size=(16, 16, CHANNELS)), jnp.float32)
+    np.testing.assert_allclose(back(planes), made(planes), atol=0.02)  # stored in half precision
+    arrays = load_file(tmp_path / "w.safetensors")
+    for name, array in (
+        ("down0/kernel", np.zeros((1, 1, 3, 16), np.float16)),
+        ("up0/bias", np.full(64, np.nan, np.float16)),
+    ):
+        save_file(arrays | {name: array}, tmp_path / "other.safetensors")
+        load_segmenter.cache_clear()
+        with pytest.raises(d3.InputError, match="damaged"):
+            load_segmenter(tmp_path / "other.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:-9])
     with pytest.raises(d3.InputError, match="damaged"):
-        load_segmenter("first", tmp_path / "cut.safetensors")
+        load_segmenter(tmp_path / "cut.safetensors")
     with pytest.raises(d3.InputError, match="missing"):
-        load_segmenter("first", tmp_path / "none.safetensors")
-    assert {name.split("/")[0] for name in load_file(tmp_path / "w.safetensors")} == {"first"}
+        load_segmenter(tmp_path / "none.safetensors")
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_colours_are_told_by_what_is_seen_alone():
+    problem, config = d3.prepare(d3.load_head()), FitConfig()
+    rgb = np.array(observe_photo(d3.DEMO_PHOTO).photo.rgb)
+    photo = observe_photo(rgb).photo
+    state = begin(photo, problem, config)
+    pair = compare(state)
+    assert pair.face.sum() > 1000 and (pair.head & ~pair.face).sum() > 1000 and not (pair.face & ~pair.head).any()
+    # Thought hidden, the lower half may be of any colour.
+    row = np.nonzero(pair.face)[0].mean()
+    seen = np.repeat((np.arange(SIDE) < row)[:, None], SIDE, axis=1).astype(float)
+    first = recolour(state, seen, config.weights).unknowns
+    green = np.array(state.crop.tone)
+    cut = round(2 * row) - 36 + 2  # the crop begins 36 finer pixels below what is around it
+    green[cut:] = [0.1, 0.9, 0.1]
+    other = state._replace(crop=state.crop.__class__(
+        jnp.asarray(green), state.crop.weight, state.crop.scale, state.crop.corner_px
+    ))  # fmt: skip
+    again = recolour(other, seen, config.weights).unknowns
+    np.testing.assert_allclose(first.light, again.light, atol=0.15)
+    assert np.abs(recolour(other, np.ones_like(seen), config.weights).unknowns.light - first.light).max() > 0.5
 
 
 @pytest.mark.usefixtures("single_precision")
@@ -134,9 +109,25 @@ def test_finds_what_was_painted_over_the_real_photo():
         at = points.astype(int)
         assert photo.hidden[at[list(hidden), 1], at[list(hidden), 0]].all(), region
         assert not photo.hidden[at[list(seen), 1], at[list(seen), 0]].any(), region
-        inside = photo.hidden_probability > 0
-        assert (photo.hidden == painted)[inside].mean() > 0.75, region
+        assert photo.face_hidden > 0.15, region
         assert photo.landmark_visible.any() and not photo.landmark_visible.all()
+        if region == "face-mask":  # beyond the face's outline too
+            assert photo.hidden[painted].mean() > 0.8
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_a_bare_face_is_seen_and_its_hair_is_not_skin():
+    problem = d3.prepare(d3.load_head())
+    rgb = observe_photo(d3.DEMO_PHOTO).photo.rgb
+    plain = d3.observe_photo(rgb, head=problem).photo
+    points = plain.landmarks_px[list(IBUG68_FROM_MEDIAPIPE)]
+    assert plain.face_hidden < 0.3
+    brow, chin = points[17:27].min(0)[1], points[8, 1]
+    x, y = points[27].astype(int)
+    assert plain.hidden[int(brow - 0.45 * (chin - brow)), x], "hair above the forehead"
+    assert not plain.hidden[y : int(chin), x].any()
+    dull = np.asarray(Image.fromarray(rgb).convert("L").convert("RGB"))
+    assert abs(d3.observe_photo(dull, head=problem).photo.face_hidden - plain.face_hidden) < 0.05
 
 
 def test_a_mask_and_looking_for_one_exclude_each_other():

@@ -28,7 +28,7 @@ def pictures(rng, count, unseen=0.3):
 
 
 def dense(shots):
-    """Precision and goal of all unknowns, the first's head first, with the errors' covariance written out."""
+    """Precision and goal of all unknowns, the first's head first, with the errors' variances written out."""
     first, others = shots[0], shots[1:]
     total = SIZE + 6 + 2 + len(others) * (len(OWN) + 9)
     rows, offs, prior, at = [], [], np.full(total, RIGID_ROOT**2), np.zeros(total)
@@ -46,9 +46,14 @@ def dense(shots):
         offs.append(other.left + other.change[:, IDENTITY] @ (other.point - first.point)[IDENTITY])
         begin += 12
     a, b = np.concatenate(rows), np.concatenate(offs)
-    seen = np.concatenate([shot.seen for shot in shots])
-    same_point = np.equal.outer(np.tile(np.arange(ROWS), len(shots)), np.tile(np.arange(ROWS), len(shots)))
-    weight = np.linalg.inv(np.eye(len(b)) * (1 - SHARED) + SHARED * same_point * np.outer(seen, seen) + np.diag(~seen))
+    weight = np.zeros((len(shots), ROWS))
+    for i in range(ROWS):
+        others = sum(shot.seen[i] for shot in shots[1:])
+        for k, shot in enumerate(shots):
+            alone = 1 / (1 + SHARED * (others - 1)) if others else 0.0
+            beside = (1 - SHARED) / (1 + SHARED * others)
+            weight[k, i] = shot.seen[i] and (1.0 if k == 0 else beside if shots[0].seen[i] else alone)
+    weight = np.diag(weight.reshape(-1))
     return a.T @ weight @ a + np.diag(prior), a.T @ weight @ b - prior * at, prior
 
 

@@ -88,6 +88,25 @@ def seen(atlas, scene, head):
     return texture.look(atlas, photo.rgb, photo.hidden, fit, head)
 
 
+def test_another_face_s_textures_and_meshes_compile_nothing(head, atlas, scene, appearance):
+    photo, fit = scene
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+
+    def programs(moved_m):
+        other = dataclasses.replace(fit, vertices_m=fit.vertices_m + moved_m, turn=fit.turn.T)
+        compiled.clear()
+        given = texture.look(atlas, photo.rgb, photo.hidden, other, head)
+        (picture,) = texture.bake(atlas, given, other, head, np.asarray(head.template_m)[None] + moved_m, appearance)
+        skin = Skin(atlas.uv, picture, np.zeros(head.n_vertices))
+        colours = np.zeros((head.n_vertices, 3), np.uint8)
+        glb_bytes(np.asarray(head.template_m, np.float32) + moved_m, np.asarray(head.faces), colours, skin=skin)
+        return compiled.count("/jax/core/compile/backend_compile_duration")
+
+    assert programs(0.001) <= 10
+    assert programs(0.002) == 0
+
+
 def signed_areas(uv, faces):
     s, t = uv[faces[:, 1]] - uv[faces[:, 0]], uv[faces[:, 2]] - uv[faces[:, 0]]
     return (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]) / 2

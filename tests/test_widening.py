@@ -11,14 +11,8 @@ from scipy.stats import multivariate_normal
 
 from diverse3d._optimise import CONVERGED
 from diverse3d.diversify import posterior
-from diverse3d.diversify._posterior import (
-    expand,
-    head_vertices,
-    identity_index,
-    krige,
-    kriging,
-    observed_vertices,
-)
+from diverse3d.diversify._hold import krige, kriging
+from diverse3d.diversify._posterior import expand, head_vertices, identity_index, observed_vertices
 from diverse3d.fit import FitReport, MeshFit, NoiseModel, isotropic_noise
 from diverse3d.fit._state import start
 from diverse3d.head import head_from_arrays

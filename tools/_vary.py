@@ -13,8 +13,11 @@ def varied(
     """A comparison changed at random, and what is hidden in it; `other` is a picture to take pieces from."""
     seen, expected, hidden = pair.seen.copy(), pair.expected.copy(), hidden.copy()
     # What stays skin: shade, shine, make-up.
-    if rng.uniform() < 0.35:
+    for _ in range(rng.integers(3)):
         seen *= _shade(hidden.shape, rng)[..., None]
+    if rng.uniform() < 0.35:  # a hard light, up to where the sensor ends
+        seen *= (1.0 + rng.uniform(0.2, 1.5) * (1.0 - _shade(hidden.shape, rng)))[..., None]
+        seen = np.minimum(seen, rng.uniform(0.85, 1.1))
     if rng.uniform() < 0.25:
         shine = _blob(hidden.shape, rng, 0.02, 0.08) * (~hidden) * pair.head
         seen += (1.0 - seen) * (rng.uniform(0.3, 0.9) * shine)[..., None]
@@ -25,7 +28,7 @@ def varied(
     if rng.uniform() < 0.4:
         seen *= _coloured_light(hidden.shape, rng)
     # What does not: anything of any colour, before any part of the head.
-    if rng.uniform() < 0.45:
+    if rng.uniform() < 0.3:
         shape = _thing(pair, rng)
         surface = _surface(seen, expected, pair, other, rng)
         soft = gaussian_filter(shape.astype(np.float64), rng.uniform(0.3, 0.9))[..., None]
@@ -140,7 +143,7 @@ def _surface(
     seen: np.ndarray, expected: np.ndarray, pair: Comparison, other: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """What it is made of: one colour, stripes, spots, a piece of a photo, or skin much like the face's."""
-    kind, size = rng.integers(6), seen.shape[:2]
+    kind, size = rng.choice(6, p=[0.2, 0.2, 0.2, 0.15, 0.2, 0.05]), seen.shape[:2]
     colours = rng.uniform(0.0, 1.0, (3, 3)) if rng.uniform() < 0.7 else rng.uniform(0.0, 1.0, (3, 1)) * np.ones(3)
     x, y = _grid(size)
     fold = 1.0 + 0.15 * gaussian_filter(rng.normal(size=size), rng.uniform(3.0, 12.0)) * 8.0

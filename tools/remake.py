@@ -86,7 +86,7 @@ def chain(people: Path | None) -> list[Step]:
         ),
         Step(
             "segment",
-            [tool("train_segment", "--scenes", "600", "--out", f"{ASSETS}/segment.safetensors")],
+            [tool("train_segment", "--work", f"{built}/segment", "--out", f"{ASSETS}/segment.safetensors")],
             [*built_head, f"{ASSETS}/albedo.safetensors", "tools/train_segment.py"],
             [f"{ASSETS}/segment.safetensors"],
         ),

@@ -21,8 +21,8 @@ TYPICAL_SECONDS = {
     "render": (8.0, 4.0),
     "read": (1.0, 1.0),
     "measure": (8.0, 4.0),
-    "draw": (7.0, 5.0),
-    "write": (2.0, 2.0),
+    "draw": (6.0, 4.0),
+    "write": (1.0, 1.0),
 }
 """What each stage takes on two cores of a small machine when nothing is compiled yet, and when all is."""
 

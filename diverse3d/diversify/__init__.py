@@ -26,6 +26,9 @@ from ._components import count_components as count_components
 from ._components import load_components as load_components
 from ._components import make_component_model as make_component_model
 from ._components import save_components as save_components
+from ._hold import Kriging as Kriging
+from ._hold import krige as krige
+from ._hold import kriging as kriging
 from ._interpolate import HeadPath as HeadPath
 from ._interpolate import check_path as check_path
 from ._interpolate import interpolate as interpolate
@@ -46,11 +49,8 @@ from ._pin import Pin as Pin
 from ._pin import check_pin as check_pin
 from ._pin import chosen_vertices as chosen_vertices
 from ._posterior import N_RIGID as N_RIGID
-from ._posterior import Kriging as Kriging
 from ._posterior import Posterior as Posterior
 from ._posterior import head_vertices as head_vertices
-from ._posterior import krige as krige
-from ._posterior import kriging as kriging
 from ._posterior import observed_vertices as observed_vertices
 from ._posterior import posterior as posterior
 from ._posterior import prior_root as prior_root

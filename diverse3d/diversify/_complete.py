@@ -41,9 +41,10 @@ from ._completions import (
     Completions,
     sample_results,
 )
+from ._hold import Hold, Kriging, hold_together, kriging
 from ._learned import Learned, MaskedModel, ResidualModel, check_visible, check_weights, load_learned
 from ._pin import HeldTwice, Kept, Pin, brought_back, keep
-from ._posterior import Hold, Kriging, Posterior, head_vertices, hold_together, kriging, picture_posterior, posterior
+from ._posterior import Posterior, head_vertices, picture_posterior, posterior
 from ._samplers import PosteriorSampler, Sampler, Samples, hybrid_sampler
 
 HELD_NOISE = "realistic"

@@ -18,7 +18,8 @@ from .._methods import METHODS, get_method
 from .._suggest import nearest
 from ..fit import Fit
 from ..head import HeadModel
-from ._posterior import Hold, Posterior, head_vertices
+from ._hold import Hold
+from ._posterior import Posterior, head_vertices
 
 PIN_SIGMA_M = 3e-5
 """Noise of a pinned vertex, metres a coordinate."""

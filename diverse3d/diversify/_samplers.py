@@ -13,9 +13,10 @@ from meshvae import Condition
 from ..fit import Fit
 from ..head import HeadModel
 from ._components import ComponentCondition
+from ._hold import Hold
 from ._learned import ResidualModel
 from ._pin import Kept
-from ._posterior import Hold, Posterior, head_vertices
+from ._posterior import Posterior, head_vertices
 
 
 class Samples(eqx.Module):

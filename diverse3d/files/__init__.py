@@ -5,6 +5,7 @@ from ._folder import check_target as check_target
 from ._folder import whole_folder as whole_folder
 from ._folder import write_record as write_record
 from ._glb import GlbWriter as GlbWriter
+from ._images import QUICK as QUICK
 from ._images import Picture as Picture
 from ._images import read_mask as read_mask
 from ._images import read_photo as read_photo

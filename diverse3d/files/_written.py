@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from ._images import QUICK
 from ._obj import STL_TRIANGLE
 
 
@@ -71,7 +72,7 @@ def obj_files(
     if texture is not None:
         material = f"newmtl skin\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {name}.png\n"
         picture = io.BytesIO()
-        Image.fromarray(texture).save(picture, "PNG")
+        Image.fromarray(texture).save(picture, "PNG", compress_level=QUICK)
         written |= {f"{name}.mtl": material.encode(), f"{name}.png": picture.getvalue()}
     return written
 

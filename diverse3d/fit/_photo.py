@@ -51,6 +51,9 @@ from ._types import FitProblem, FitReport, PhotoFit, PictureEvidence
 _PLACE_M = 1e-4
 """How far the mean place of what is seen may move from head to head, metres."""
 
+_DOUBT = 0.3
+"""Probability of being hidden from which on a vertex isn't held."""
+
 _TOGETHER_STEPS = 2
 """Gauss–Newton steps of several photos taken together."""
 
@@ -151,6 +154,12 @@ def vertices_outside_mask(
     height, width = hidden.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
+
+
+def _perhaps_hidden(photo: Photo) -> Bool[np.ndarray, "H W"]:
+    """The mask, and what a found one is in doubt of: a vertex held though it was hidden costs more than one that isn't
+    though it was seen."""
+    return photo.hidden if photo.hidden_probability is None else photo.hidden | (photo.hidden_probability > _DOUBT)
 
 
 @eqx.filter_jit
@@ -372,6 +381,6 @@ def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig, others: Sequ
         shape = unknowns.shape
     placed = _place(problem, problem.landmarks, target, shape)
     points_px = on_host(placed.camera, placed.posed_m)
-    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, photo.hidden)
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, _perhaps_hidden(photo))
     evidence = _evidence(_linearised(problem.landmarks, target, shape)) if told is None else told
     return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), evidence, solution, steps)

@@ -78,8 +78,8 @@ def joint(pictures: Sequence[Picture], identity: Int[np.ndarray, " I"]) -> Joint
         offs.append(one.left - one.change[:, identity] @ (first.point[identity] - one.point[identity]))
         prior[begin : begin + len(own)], at[begin : begin + len(own)] = 1.0, one.point[own]
         prior[end - 3] = 1.0  # the camera's scale: a tenth
-    seen = np.stack([one.seen for one in pictures])
-    a, b = (_independent(parts, seen) for parts in (rows, offs))
+    root = np.sqrt(_weights(np.stack([one.seen for one in pictures]))).reshape(-1)
+    a, b = root[:, None] * np.concatenate(rows), root * np.concatenate(offs)
     normal, goal = a.T @ a, a.T @ b
     inner = slice(head, None)
     factor = cho_factor(normal[inner, inner] + np.diag(prior[inner]))
@@ -91,18 +91,16 @@ def joint(pictures: Sequence[Picture], identity: Int[np.ndarray, " I"]) -> Joint
     return Joint(precision, pull, left, start, follow)
 
 
-def _independent(parts: Sequence[np.ndarray], seen: Bool[np.ndarray, "K E"]) -> np.ndarray:
-    """Rows of all photos with errors of unit variance: those of one point share `SHARED` between the photos that see
-    it."""
-    count = seen.sum(0)
-    alone = (1.0 - SHARED) ** -0.5
-    together = ((1.0 - SHARED + SHARED * count) ** -0.5 - alone) / np.maximum(count, 1)
-    shape = (-1,) + (1,) * (parts[0].ndim - 1)
-    total = sum(part * mask.reshape(shape) for part, mask in zip(parts, seen, strict=True))
-    return np.concatenate([
-        mask.reshape(shape) * (alone * part + together.reshape(shape) * total)
-        for part, mask in zip(parts, seen, strict=True)
-    ])  # fmt: skip
+def _weights(seen: Bool[np.ndarray, "K E"]) -> Float64[np.ndarray, "K E"]:
+    """What an error of each photo counts: all of them together as much as a mean of errors that share `SHARED`.
+
+    The first photo's count in full, since they alone tell its own expression and pose; the others' are what they add.
+    By the errors' full covariance, what photos say differently would be trusted more than what any says alone: then
+    small differences of pose shape the head.
+    """
+    others = np.maximum(seen[1:].sum(0), 1)
+    told = np.where(seen[0], (1.0 - SHARED) / (1.0 + SHARED * others), 1.0 / (1.0 + SHARED * (others - 1)))
+    return seen * np.concatenate([np.ones((1, seen.shape[1])), np.broadcast_to(told, (len(seen) - 1, len(told)))])
 
 
 def changes(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from .._errors import InputError
 from ..files import Limits, Tensors, read_safetensors
 from ._albedo import Albedo
 from ._model import HeadModel, LocalModel, SurfacePoints
-from ._residual import LARGEST_COUNT, Fields, carried, face_weight, read_residual, residual_fields
+from ._residual import LARGEST_COUNT, Fields, Residual, carried, face_weight, read_residual, residual_fields
 
 EMBEDDED_HEAD = Path(__file__).parents[1] / "assets" / "head.safetensors"
 EMBEDDED_ALBEDO = EMBEDDED_HEAD.with_name("albedo.safetensors")
@@ -208,7 +209,23 @@ def _residual_rows(arrays: Mapping[str, np.ndarray], template: np.ndarray, regio
     else:
         place = carried(template, eyeballs)
     face = np.asarray(regions["face"]) if "face" in regions else None
-    return residual_fields(place, hyper, weight=face_weight(template, face)).components_m()
+    return _made(place, hyper, face_weight(template, face)).components_m()
+
+
+_last_made: dict[bytes, Fields] = {}
+
+
+def _made(place: np.ndarray, hyper: Residual, weight: np.ndarray) -> Fields:
+    """`residual_fields`; the last two are kept, since making them takes seconds for a fine head, and a head that has
+    just been imported is read again at once."""
+    parts = (np.asarray(part, np.float64).tobytes() for part in (place, weight, *hyper))
+    key = hashlib.sha256(b"".join(parts)).digest()
+    if key not in _last_made:
+        made = residual_fields(place, hyper, weight=weight)
+        for old in list(_last_made)[:-1]:
+            del _last_made[old]
+        _last_made[key] = made
+    return _last_made[key]
 
 
 def _albedo(arrays: Mapping[str, np.ndarray], count: int, dtype: jnp.dtype) -> Albedo | None:

@@ -9,8 +9,6 @@ Images are uint8 [H,W,3] sRGB. Pixel positions run from 0 to W and 0 to H, with 
 """
 
 import functools
-import importlib.resources
-import threading
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,6 +18,7 @@ from PIL import Image
 
 from .._errors import InputError
 from ._blendshapes import BLENDSHAPE_POINTS
+from ._networks import logit, model, sigmoid
 
 SMALLEST_FACE_PX = 40.0
 _DETECTOR_SIDE = 128
@@ -67,10 +66,15 @@ class Landmarks(eqx.Module):
     """Relative depth, in the same pixels: smaller is nearer to the camera; only differences mean anything."""
     irises_px: Float64[np.ndarray, "10 2"]
     """Centre, then four points of the border, of the person's right iris and of the left one, likewise."""
-    blendshapes: Float64[np.ndarray, "52"]
-    """How much of each of `BLENDSHAPES` the face shows, 0 to 1."""
     score: float = eqx.field(static=True)
     """Certainty that the crop shows a face at all, 0 to 1; it says nothing about single points."""
+
+    @property
+    def blendshapes(self) -> Float64[np.ndarray, "52"]:
+        """How much of each of `BLENDSHAPES` the face shows, 0 to 1; a network tells, when it is asked for."""
+        points_px = np.concatenate([self.points_px, self.irises_px])[list(BLENDSHAPE_POINTS)]
+        (shown,) = model("face_blendshapes").run(points_px.astype(np.float32))
+        return shown
 
 
 Which = int | tuple[float, float]
@@ -100,15 +104,16 @@ def observe_face(rgb: Rgb, which: Which | None = None) -> FaceFound:
 
     Raises `InputError` when there is no face, none of that number, or when it is under 40 pixels long.
     """
-    detections = detect_faces(rgb)
-    if not detections:
+    found = _find(rgb)
+    if not found:
         raise InputError(
             "No face was found in the picture: give a photo in which a face is upright, lit and at least "
             f"{SMALLEST_FACE_PX:.0f} pixels long."
         )
+    detections = tuple(face for face, _ in found)
     ordered = sorted(detections, key=lambda face: float(face.box_px[0] + face.box_px[2]))
     chosen = _choose(detections, ordered, which)
-    landmarks = detect_landmarks(rgb, chosen)
+    landmarks = next(points for face, points in found if face is chosen)
     length_px = float(np.ptp(landmarks.points_px, axis=0).max())
     if length_px < SMALLEST_FACE_PX:
         raise InputError(
@@ -141,18 +146,25 @@ def detect_faces(rgb: Rgb) -> tuple[Detection, ...]:
     together are certain enough. A face that is hard to see (much of it hidden; or upside down, which passes
     for a poor upright one) stays in question until all views were tried; then the clearest wins.
     """
+    return tuple(face for face, _ in _find(rgb))
+
+
+def _find(rgb: Rgb) -> list[tuple[Detection, Landmarks]]:
+    """All faces, largest first, with their points."""
     image = Image.fromarray(np.ascontiguousarray(rgb))
-    best: list[Detection] = []
+    best: list[tuple[Detection, Landmarks]] = []
     for views in _view_ladder(rgb.shape[0], rgb.shape[1]):
         candidates = _suppress([found for view in views for found in _detect_in_view(image, view)])
         closer = [_look_closer(image, candidate, views[0].turns) for candidate in candidates]
-        faces = _suppress([face for face in closer if face is not None])
-        faces = [face for face in faces if _is_face(rgb, face)]
+        looked = [
+            (face, detect_landmarks(rgb, face)) for face in _suppress([face for face in closer if face is not None])
+        ]
+        faces = [(face, points) for face, points in looked if _is_face(rgb, face, points)]
         if _clearest(faces) > _clearest(best):
             best = faces
         if _clearest(best) >= _SURE_SCORE:
             break
-    return tuple(sorted(best, key=lambda d: (-_area(d.box_px), *d.box_px)))
+    return sorted(best, key=lambda one: (-_area(one[0].box_px), *one[0].box_px))
 
 
 def glance(rgb: Rgb, turns: int = 0) -> tuple[Detection, ...]:
@@ -223,8 +235,8 @@ def _detect_in_view(image: Image.Image, view: _View) -> list[Detection]:
     square = image.crop((view.left, view.top, view.left + view.side, view.top + view.side))
     small = square.resize((_DETECTOR_SIDE, _DETECTOR_SIDE), Image.Resampling.BILINEAR)
     pixels = np.rot90(np.asarray(small, dtype=np.float32), view.turns) / 127.5 - 1.0
-    raw, logits = _model("face_detection_short_range").run(pixels)
-    scores = _sigmoid(logits.reshape(-1))
+    raw, logits = model("face_detection_short_range").run(pixels)
+    scores = sigmoid(logits.reshape(-1))
     keep = np.flatnonzero(scores >= _DETECTION_SCORE)
     raw, anchors = raw.reshape(-1, 8, 2)[keep] / _DETECTOR_SIDE, _anchors()[keep]
     centres, sizes = raw[:, 0] + anchors, raw[:, 1]
@@ -268,11 +280,10 @@ def _suppress(detections: list[Detection]) -> list[Detection]:
     return faces
 
 
-def _is_face(rgb: Rgb, face: Detection) -> bool:
+def _is_face(rgb: Rgb, face: Detection, landmarks: Landmarks) -> bool:
     """Whether both networks together are certain enough, and the points stay where they are for other crops."""
-    landmarks = detect_landmarks(rgb, face)
     # A covered mouth hardly lowers the detector's share of the log odds.
-    evidence = _DETECTOR_WEIGHT * _logit(face.score) + _LANDMARKER_WEIGHT * _logit(landmarks.score)
+    evidence = _DETECTOR_WEIGHT * logit(face.score) + _LANDMARKER_WEIGHT * logit(landmarks.score)
     if not _ENOUGH_EVIDENCE <= evidence < _PLAIN_EVIDENCE:
         return evidence >= _PLAIN_EVIDENCE
     crop = _crop_around(landmarks.points_px)
@@ -286,8 +297,8 @@ def _is_face(rgb: Rgb, face: Detection) -> bool:
     return float(np.mean(moved)) < max(_UNSTEADY * length, _UNSTEADY_PX)
 
 
-def _clearest(detections: list[Detection]) -> float:
-    return max((d.score for d in detections), default=0.0)
+def _clearest(faces: list[tuple[Detection, Landmarks]]) -> float:
+    return max((face.score for face, _ in faces), default=0.0)
 
 
 def _area(box: Float64[np.ndarray, "4"]) -> float:
@@ -334,14 +345,12 @@ def _crop(centre: Float64[np.ndarray, "2"], side: float, rightwards: Float64[np.
 
 def _landmarks_in_crop(rgb: Rgb, crop: _Crop) -> Landmarks:
     pixels = _sample(rgb, crop, _LANDMARKER_SIDE)
-    raw, presence, _ = _model("face_landmarks").run(pixels.astype(np.float32))
+    raw, presence, _ = model("face_landmarks").run(pixels.astype(np.float32))
     points = raw.reshape(-1, 3) / _LANDMARKER_SIDE
     side = float(np.hypot(*crop.axes_px[0]))
     points_px = crop.centre_px[None, :] + np.einsum("pa,ax->px", points[:, :2] - 0.5, crop.axes_px)
-    (blendshapes,) = _model("face_blendshapes").run(points_px[list(BLENDSHAPE_POINTS)].astype(np.float32))
-    return Landmarks(
-        points_px[:468], points[:468, 2] * side, points_px[468:], blendshapes, float(_sigmoid(presence.reshape(-1))[0])
-    )
+    score = float(sigmoid(presence.reshape(-1))[0])
+    return Landmarks(points_px[:468], points[:468, 2] * side, points_px[468:], score)
 
 
 def _sample(rgb: Rgb, crop: _Crop, size: int) -> Float64[np.ndarray, "size size 3"]:
@@ -372,49 +381,5 @@ def person_probability(
     The network is made for pictures of head and shoulders; the picture's edges are repeated outside.
     """
     square = _crop(centre_px, side_px, np.array([1.0, 0.0]))
-    (probability,) = _model("person").run(_sample(rgb, square, PERSON_SIDE))
+    (probability,) = model("person").run(_sample(rgb, square, PERSON_SIDE))
     return probability.reshape(PERSON_SIDE, PERSON_SIDE)
-
-
-# Networks
-
-
-class _Model:
-    """One network. Interpreters hold state, so a lock lets threads share it."""
-
-    def __init__(self, name: str) -> None:
-        # Imported here: only photos need it, and it takes a while to load.
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        content = (importlib.resources.files("diverse3d") / "assets" / f"{name}.tflite").read_bytes()
-        # One thread and the built-in kernels: the same bits every run, and no delegate that chats on stderr.
-        self._interpreter = Interpreter(
-            model_content=content,
-            num_threads=1,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
-        self._lock = threading.Lock()
-
-    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """One picture [H,W,3] in; all outputs, as float64."""
-        with self._lock:
-            self._interpreter.set_tensor(self._input, np.ascontiguousarray(pixels[None], dtype=np.float32))
-            self._interpreter.invoke()
-            return tuple(self._interpreter.get_tensor(index).astype(np.float64) for index in self._outputs)
-
-
-@functools.cache
-def _model(name: str) -> _Model:
-    return _Model(name)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-np.clip(x, -100.0, 100.0)))
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-12), 1.0 - 1e-12)
-    return float(np.log(p / (1.0 - p)))

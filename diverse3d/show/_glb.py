@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from ..files import GlbWriter
-from ..surface import host_normals, linear_from_srgb
+from ..files import QUICK, GlbWriter
+from ..surface import compiled_normals, linear_from_srgb
 
 MATERIAL: dict[str, Any] = {
     "name": "skin",
@@ -61,7 +61,7 @@ def glb_bytes(
         primitive["attributes"][UNCERTAINTY] = file.add(np.asarray(skin.uncertainty_mm, np.float32), "vertices")
         picture = io.BytesIO()
         kind = "JPEG" if draft else "PNG"
-        Image.fromarray(skin.texture).save(picture, kind, quality=92)
+        Image.fromarray(skin.texture).save(picture, kind, quality=92, compress_level=QUICK)
         image = {"mimeType": f"image/{kind.lower()}", "bufferView": file.add_bytes(picture.getvalue(), {})}
         extra = {"images": [image], "textures": [{"source": 0}]}
         material = MATERIAL | {
@@ -77,7 +77,7 @@ def glb_bytes(
 
 def unit_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
     """Vertex normals in single precision, of unit length also where no triangle touches, as the format wants."""
-    normals = host_normals(np.asarray(vertices, np.float64), np.asarray(faces)).astype(np.float32)
+    normals = np.array(compiled_normals(vertices, np.asarray(faces, np.int32)), np.float32)
     normals[~normals.any(axis=1)] = (0.0, 0.0, 1.0)
     return normals
 

@@ -46,9 +46,9 @@ def photo_panels(photo: Photo, fit: PhotoFit, faces: Int[np.ndarray, "F 3"], sid
     detected, used = at(photo.landmarks_px[sparse]), photo.landmark_visible[sparse]
     marked = mark_landmarks(Image.fromarray(tinted), detected, used, at(np.asarray(fit.landmarks68_px, np.float64)))
 
-    posed = np.asarray(fit.to_world(fit.vertices_m), np.float64)
-    pixels = at(np.asarray(fit.camera.project(fit.to_world(fit.vertices_m)), np.float64))
-    nearness = posed[:, 2:] * float(fit.camera.scale_px_per_m) * zoom
+    posed = np.asarray(fit.to_world(fit.vertices_m))
+    pixels = at(np.asarray(fit.camera.project(posed), np.float64))
+    nearness = posed[:, 2:].astype(np.float64) * float(fit.camera.scale_px_per_m) * zoom
     points = np.concatenate([pixels, nearness], axis=1)
     over = render_over(picture, points, faces, visibility_colours(np.asarray(fit.visible)))
     return [marked, Image.fromarray(over)]

@@ -146,7 +146,8 @@ def save(
             colours = uncertainty_colours(result.uncertainty)
             camera = _camera(result.seen, result.fit)
             (folder / "meshes").mkdir()
-            heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in enumerate(result.vertices))]
+            made = enumerate(np.asarray(result.vertices))
+            heads = [("fit", result.fit_vertices), *((f"{i:02d}", head) for i, head in made)]
             pictures = [None] * len(heads) if textures is None else itertools.chain([textures.fit], textures.heads)
             for (name, vertices), picture in zip(heads, pictures, strict=True):
                 skin = None
@@ -164,7 +165,7 @@ def save(
         record |= {
             "noise": result.noise,
             "widening": {"prior": result.prior_widening, "noise": result.noise_widening},
-            "samples": [SAMPLE_TEXT[int(code)] for code in result.results],
+            "samples": [SAMPLE_TEXT[int(code)] for code in np.asarray(result.results)],
             "uncertainty_colours_end_mm": UNCERTAINTY_FULL_MM,
             "warnings": warnings_of(result.seen, result.fit, result),
             "seconds": stages.seconds,
@@ -408,10 +409,10 @@ def _record(seen: Observation, fit: Fit, run: Run, options: Mapping[str, Any] | 
         "device": device(),
         "fit": {
             "landmarks_px": report.landmark_rms_px if is_photo else None,
-            "landmarks_interocular_percent": 100 * report.landmark_rms_interocular if is_photo else None,
+            "landmarks_interocular_percent": 100 * np.asarray(report.landmark_rms_interocular) if is_photo else None,
             "visible_mm": None if is_photo else report.visible_rms_mm,
             "residual_mm": report.residual_rms_mm,
-            "residual_percent": 100 * report.residual_share,
+            "residual_percent": 100 * np.asarray(report.residual_share),
             "steps": int(report.steps),
             "result": RESULT_TEXT[int(report.result)],
         },

@@ -1,9 +1,12 @@
 """Textures: what the photo shows of a head, and for the rest the albedo model's colours, joined without a seam."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, overload
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
@@ -11,11 +14,20 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import SuperLU, splu
 
+from .._arrays import on_device
 from .._errors import InputError
 from ..fit import Appearance, Fit, PhotoFit
-from ..head import HeadModel
+from ..head import Albedo, HeadModel
 from ..observe import Photo
-from ..surface import harmonics, host_normals, linear_from_srgb, rasterise, srgb_from_linear, unwrap, vertex_normals
+from ..surface import (
+    compiled_normals,
+    harmonics,
+    host_normals,
+    linear_from_srgb,
+    rasterise,
+    srgb_from_linear,
+    unwrap,
+)
 
 TEXTURE_PX = 512
 """Width and height of a texture."""
@@ -93,12 +105,20 @@ class Joint(NamedTuple):
 
 
 def prepare_atlas(head: HeadModel, size: int = TEXTURE_PX) -> Atlas:
-    """Lay the head's surface out on a texture of `size` by `size` texels."""
-    template, faces = np.asarray(head.template_m, np.float64), np.asarray(head.faces)
+    """Lay the head's surface out on a texture of `size` by `size` texels; once a process for each head."""
+    return _laid_out(
+        np.asarray(head.template_m, np.float64).tobytes(), np.asarray(head.faces, np.int32).tobytes(), size
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _laid_out(template_m: bytes, triangles: bytes, size: int) -> Atlas:
+    template = np.frombuffer(template_m, np.float64).reshape(-1, 3)
+    faces = np.frombuffer(triangles, np.int32).reshape(-1, 3)
     uv = unwrap(template, faces)
-    points = jnp.asarray(size * np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1), jnp.float32)
-    depth = jnp.asarray(template[:, 2], jnp.float32)
-    fragments = rasterise(points, depth, jnp.asarray(faces, jnp.int32), height=size, width=size)
+    points = on_device(size * np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1), jnp.float32)
+    depth = on_device(template[:, 2], jnp.float32)
+    fragments = rasterise(points, depth, on_device(faces, jnp.int32), height=size, width=size)
     face = np.asarray(fragments.face).reshape(-1)
     texel = np.flatnonzero(face >= 0)
     weights = np.asarray(fragments.barycentric, np.float64).reshape(-1, 3)[texel]
@@ -121,22 +141,30 @@ def textures(
 
     As `bake` otherwise.
     """
-    atlas = _remembered(_last_atlas, (head,), lambda: prepare_atlas(head))
+    atlas = prepare_atlas(head)
     parts = (photo, fit, head)
     seen = _remembered(_last_seen, parts, lambda: look(atlas, photo.rgb, photo.hidden, fit, head))
     baked = _baker(atlas, seen, fit, head, appearance, light)
-    heads = Baked(lambda index: baked(vertices_m[index]), len(vertices_m))
-    return Textures(atlas.uv, baked(fit.to_world(fit.vertices_m)), heads)
+    places = np.asarray(vertices_m)
+    heads = Baked(lambda index: baked(places[index]), len(places))
+    return Textures(atlas.uv, baked(np.asarray(fit.to_world(fit.vertices_m))), heads)
 
 
 class Baked(Sequence[np.ndarray]):
-    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept."""
+    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept. Asked for one after the other,
+    they are made on all cores."""
 
     def __init__(self, bake_one: Callable[[int], np.ndarray], count: int) -> None:
         self._bake, self._count = functools.lru_cache(_KEPT)(bake_one), count
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        ahead = os.cpu_count() or 1
+        with ThreadPoolExecutor(ahead) as pool:
+            for first in range(0, self._count, ahead):
+                yield from pool.map(self._bake, range(first, min(first + ahead, self._count)))
 
     @overload
     def __getitem__(self, index: int) -> np.ndarray: ...
@@ -150,7 +178,6 @@ class Baked(Sequence[np.ndarray]):
         return self._bake(range(self._count)[index])
 
 
-_last_atlas: list[tuple[tuple[Any, ...], Any]] = []
 _last_seen: list[tuple[tuple[Any, ...], Any]] = []
 
 
@@ -177,9 +204,9 @@ def look(
     """
     if not isinstance(fit, PhotoFit):
         raise InputError("A texture needs a photo; this head was fitted to a mesh.")
-    posed = fit.to_world(fit.vertices_m)
+    posed = np.asarray(fit.to_world(fit.vertices_m))
     pixels = atlas.at(np.asarray(fit.camera.project(posed), np.float64))
-    facing = _unit(atlas.at(np.asarray(vertex_normals(posed, head.faces), np.float64)))[:, 2]
+    facing = _unit(atlas.at(np.asarray(compiled_normals(posed, head.faces), np.float64)))[:, 2]
     given = (atlas.at(np.asarray(fit.visible, np.float64)) > 0.999) & (facing > _FACING)
     light, sound = _sample(rgb, hidden, pixels, _pixels_a_texel(atlas, pixels, given))
     given &= sound
@@ -191,7 +218,7 @@ def bake(
     seen: Seen,
     fit: Fit,
     head: HeadModel,
-    vertices_m: Float[Array, "*n V 3"],
+    vertices_m: Float[Array | np.ndarray, "*n V 3"],
     appearance: Appearance | None = None,
     light: Light = "kept",
 ) -> Iterator[UInt8[np.ndarray, "T T 3"]]:
@@ -201,29 +228,29 @@ def bake(
     `appearance` is None, which only goes with light `kept`. Raises `InputError` for a head without albedo.
     """
     baked = _baker(atlas, seen, fit, head, appearance, light)
-    for one in vertices_m.reshape(-1, *vertices_m.shape[-2:]):
+    for one in np.asarray(vertices_m).reshape(-1, *vertices_m.shape[-2:]):
         yield baked(one)
 
 
 def _baker(
     atlas: Atlas, seen: Seen, fit: Fit, head: HeadModel, appearance: Appearance | None, light: Light
-) -> Callable[[Float[Array, "V 3"]], UInt8[np.ndarray, "T T 3"]]:
+) -> Callable[[Float[np.ndarray, "V 3"]], UInt8[np.ndarray, "T T 3"]]:
     """What bakes one head."""
     if head.albedo is None:
         raise InputError(f"The head '{head.name}' has no albedo, so hidden parts have no colours.")
     if appearance is None and light == "removed":
         raise InputError("Light can only be removed where it was estimated.")
     scalp, skin = (_within(atlas, head, names) for names in (("scalp",), _SKIN))
-    zero = jnp.zeros(head.albedo.n_components, head.albedo.mean.dtype)
-    albedo = head.albedo(zero if appearance is None else appearance.albedo)
+    zero = on_device(np.zeros(head.albedo.n_components), head.albedo.mean.dtype)
+    albedo = _reflectance(head.albedo, zero if appearance is None else appearance.albedo)
     model = atlas.at(np.asarray(albedo, np.float64))
     photo = seen.light
     if appearance is not None and light == "removed":
-        photo = photo / _shading(atlas, fit.to_world(fit.vertices_m), head, appearance)
+        photo = photo / _shading(atlas, np.asarray(fit.to_world(fit.vertices_m)), head, appearance)
     photo = np.clip(photo, _LEAST_LIGHT, 1.0)
     size = round(len(atlas.nearest) ** 0.5)
 
-    def baked(vertices_m: Float[Array, "V 3"]) -> UInt8[np.ndarray, "T T 3"]:
+    def baked(vertices_m: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "T T 3"]:
         lit = model
         if appearance is not None and light == "kept":
             lit = model * _shading(atlas, vertices_m, head, appearance)
@@ -231,6 +258,11 @@ def _baker(
         return srgb_from_linear(colour)[atlas.nearest].reshape(size, size, 3)
 
     return baked
+
+
+@eqx.filter_jit
+def _reflectance(albedo: Albedo, coefficients: Float[Array, " A"]) -> Float[Array, "V 3"]:
+    return albedo(coefficients)
 
 
 def _blend(
@@ -294,7 +326,7 @@ def _join(atlas: Atlas, given: Bool[np.ndarray, " t"]) -> Joint:
 
 
 def _shading(
-    atlas: Atlas, vertices_m: Float[Array, "V 3"], head: HeadModel, appearance: Appearance
+    atlas: Atlas, vertices_m: Float[np.ndarray, "V 3"], head: HeadModel, appearance: Appearance
 ) -> Float[np.ndarray, "t 3"]:
     """Light on each texel of a posed head, as a factor of its albedo."""
     normals = _unit(atlas.at(host_normals(np.asarray(vertices_m, np.float64), np.asarray(head.faces))))

@@ -16,6 +16,7 @@ from ._light import STUDIO_LIGHT as STUDIO_LIGHT
 from ._light import harmonics as harmonics
 from ._light import shade as shade
 from ._nearest import nearest_places as nearest_places
+from ._normals import compiled_normals as compiled_normals
 from ._normals import host_normals as host_normals
 from ._normals import vertex_normals as vertex_normals
 from ._portrait import Portrait as Portrait

@@ -1,8 +1,14 @@
 """Cameras: weak perspective (Dey and Boddeti 2022, section 2.1: scale and centre, depth ignored), and perspective."""
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+_A = TypeVar("_A", Array, np.ndarray)
+"""Arrays of the device, or of the host."""
 
 
 class WeakPerspective(eqx.Module):
@@ -13,8 +19,11 @@ class WeakPerspective(eqx.Module):
     centre_px: Float[Array, "2"]
     """Where the origin of the posed head lands, in pixels."""
 
-    def project(self, points_m: Float[Array, "n 3"]) -> Float[Array, "n 2"]:
-        """Pixel coordinates of points in metres."""
+    def project(self, points_m: Float[_A, "n 3"]) -> Float[_A, "n 2"]:
+        """Pixel coordinates of points in metres; on the host, where nothing is compiled, for points of the host."""
+        if isinstance(points_m, np.ndarray):
+            flipped = np.stack([points_m[:, 0], -points_m[:, 1]], axis=1)
+            return np.asarray(self.scale_px_per_m) * flipped + np.asarray(self.centre_px)[None, :]
         flipped = jnp.stack([points_m[:, 0], -points_m[:, 1]], axis=1)
         return self.scale_px_per_m * flipped + self.centre_px[None, :]
 

@@ -1,5 +1,6 @@
 """Vertex normals, on the device and on the host."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -14,6 +15,10 @@ def vertex_normals(vertices: Float[Array, "V 3"], faces: Int[Array, "F 3"]) -> F
         total = total.at[faces[:, i]].add(face_normals)
     length = jnp.linalg.norm(total, axis=1, keepdims=True)
     return total / jnp.where(length > 0, length, jnp.ones_like(length))
+
+
+compiled_normals = jax.jit(vertex_normals)
+"""The same as one program, for callers that compile nothing themselves; takes arrays of the host too."""
 
 
 def host_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
+from .._arrays import on_device
 from ._graph import boundary_loops, neighbours, pieces
 from ._visible import facing_camera
 
@@ -66,7 +67,7 @@ def _importance(template: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"
     for yaw, worth in _VIEWS:
         c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
         turned = template @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
-        seen = facing_camera(jnp.asarray(turned, jnp.float32), jnp.asarray(faces, jnp.int32))
+        seen = facing_camera(on_device(turned, jnp.float32), on_device(faces, jnp.int32))
         length = np.maximum(length, worth * seen)
     mean = sparse.csr_matrix((np.ones(6 * len(faces)), neighbours(faces)), shape=(len(template),) * 2)
     mean = mean + sparse.identity(len(template))
