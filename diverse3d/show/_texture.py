@@ -151,8 +151,8 @@ def textures(
 
 
 class Baked(Sequence[np.ndarray]):
-    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept. One after the other, they
-    are made on all cores."""
+    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept. Asked for one after the
+    other, they are made on all cores."""
 
     def __init__(self, bake_one: Callable[[int], np.ndarray], count: int) -> None:
         self._bake, self._count = functools.lru_cache(_KEPT)(bake_one), count
