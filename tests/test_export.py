@@ -17,7 +17,7 @@ from diverse3d._names import EXPORT_FORMATS
 from diverse3d.cli import main
 from diverse3d.files import read_corners, read_mesh, read_npz, write_json
 from diverse3d.head import load_head
-from diverse3d.register._register import coloured
+from diverse3d.register._texture import coloured
 from diverse3d.show import export, stored_shapes
 from diverse3d.show._export import lidded
 from diverse3d.show._glb import Skin, write_glb

@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 from ..head import HeadModel
 from ..surface import host_normals, nearest_places
 from ._cloud import Cloud
-from ._solve import Linear, Rows, Step
+from ._misfit import LEAST_M, LENGTHS_M, likeliest, spread_fields
+from ._solve import Bending, Linear, Rows, Step
 
 COARSE = 10
 _EVERY = 2
@@ -19,10 +20,12 @@ REACH_M = 4e-3
 """Within what distance a point of the scan may be a vertex's partner …"""
 _REACHES_M = (20e-3, REACH_M)
 """… and the first and last of the coarse rounds."""
-_MISFIT_M = (1e-3, 5e-4, 2.5e-4, 1.2e-4, 6e-5, 3e-5, 0.0, 0.0)
-"""Misfits of head and scan that are tried in turn, down to what still gives a likely head."""
-_LIKELY = 1.1
-"""Mean square of the determined unknowns, 1 for the head's own people, that ends the growth of trust."""
+_FINE = 8
+_EXACT = 3
+"""The last of them, in which a head without a misfit is fitted to its triangles' own normals."""
+_LENGTH_ROUNDS = (0, 3)
+"""Rounds that look how far the misfit reaches."""
+_FIRST_MISFIT_M = 1e-3
 _LEAST_ALIKE = np.cos(np.radians(45.0))
 _SIDEWAYS = 0.25
 """How far off its vertex's normal a partner may lie, as a share of its distance, above what the spacing explains."""
@@ -72,6 +75,13 @@ class Matcher:
         alike = (normal * normals).sum(axis=1) > _LEAST_ALIKE
         return Pairs(target, normal, found & near & alike, index)
 
+    def nearest(
+        self, places_m: Float[np.ndarray, "V 3"], count: int
+    ) -> tuple[Float[np.ndarray, "V k"], Int[np.ndarray, "V k"]]:
+        """Distances and numbers of the `count` points nearest to each place."""
+        away, index = self._tree.query(places_m, count, workers=-1)
+        return away, index
+
     def of_points(self, vertices_m: Float[np.ndarray, "V 3"], reach_m: float) -> Rows:
         """The place on the surface nearest to each point; rows weigh 1 where accepted, else 0."""
         face, share, place, direction = nearest_places(self._points, vertices_m, self._faces)
@@ -116,29 +126,52 @@ def coarse(
 
 
 def fine(
-    linear: Linear, match: Matcher, marks: Rows, weight: Float[np.ndarray, " V"], start: Float[np.ndarray, " D"]
+    linear: Linear,
+    match: Matcher,
+    marks: Rows,
+    weight: Float[np.ndarray, " V"],
+    start: Float[np.ndarray, " D"],
+    faces: Int[np.ndarray, "F 3"],
 ) -> Registered:
-    """The unknowns by all points of the scan, trusted as far as they give a likely head.
-
-    Points near one another err together by what no head of the model follows, the misfit: n points at a vertex with
-    noise σ and misfit τ say as much as one with σ²/n + τ². The smallest τ is taken under which identity and residual
-    are as large as the prior expects of the unknowns that the scan determines (MacKay 1992, eq. 2.20).
-    """
-    point, best = start, None
-    for misfit in _MISFIT_M:
-        vertices = linear.vertices_m(point)
-        rows = match.of_points(vertices, REACH_M)
+    """The unknowns by all points of the scan, together with what no head of the model follows: a smooth bending of the
+    surface along its normals, as large and as long as makes the scan likeliest. So a misfit is taken for one, and draws
+    no vertex along the surface. Where none makes it likeliest the head alone is fitted, triangle by triangle."""
+    point, count, best = start, len(weight), None
+    length, size, bent, own, left = 0.0, _FIRST_MISFIT_M, np.zeros(count), np.zeros((count, 0)), np.zeros(count)
+    for number in range(_FINE):
+        base = linear.vertices_m(point)
+        surface = base + bent[:, None] * host_normals(base, faces)
+        rows, marked = match.of_points(surface, REACH_M), marks_at(marks, base, 1.0)
         sigma = spread(rows.off_m[rows.root > 0])
-        count = np.bincount(rows.corners.ravel(), (rows.shares * rows.root[:, None]).ravel(), len(weight))
-        beside = (count[rows.corners] * rows.shares).sum(axis=1)
-        trust = np.sqrt(sigma**2 + beside * misfit**2) * (1.0 + (rows.off_m / (_OUTLYING * sigma)) ** 2)
-        root = rows.root * weight[rows.corners].min(axis=1) / trust
-        step = linear.step(point, [rows._replace(root=root), marks_at(marks, vertices, 1.0)])
-        if best is not None and step.surprise > _LIKELY:
-            break
-        best, point = Registered(step, linear.vertices_m(step.point), sigma, misfit), step.point
-    assert best is not None
-    return best
+        trust = sigma * (1.0 + (rows.off_m / (_OUTLYING * sigma)) ** 2)
+        heard = np.bincount(rows.corners.ravel(), (rows.shares * rows.root[:, None]).ravel(), count)
+        accepted = rows.root * weight[rows.corners].min(axis=1)
+        if size < LEAST_M and number >= _FINE - _EXACT:
+            step = linear.step(point, [rows._replace(root=accepted / trust), marked])
+            point, bent = step.point, np.zeros(count)
+            continue
+        best = None
+        look = number in _LENGTH_ROUNDS and size >= LEAST_M
+        for reach in LENGTHS_M if look else (length,):
+            if look:
+                own, left = spread_fields(base, heard > 0, reach)
+            # What the fields lack of the misfit is each vertex's own, and all of its points share it.
+            beside = ((heard * left)[rows.corners] * rows.shares).sum(axis=1)
+            root = accepted / trust / np.sqrt(1.0 + beside * (size / sigma) ** 2)
+            bending = Bending(host_normals(surface, faces), own, bent)
+            evidence = linear.evidence(point, rows._replace(root=root), marked, bending)
+            found, likely = likeliest(evidence, size)
+            likely += float(np.log(root[root > 0]).sum())
+            if best is None or likely > best[0]:
+                best = likely, found, reach, own, left, evidence
+        assert best is not None
+        _, size, length, own, left, evidence = best
+        step, weights = evidence.likely(size)
+        point, bent = step.point, own @ weights
+        if size < LEAST_M:
+            own, left = np.zeros((count, 0)), np.zeros(count)
+    base = linear.vertices_m(point)
+    return Registered(step, base + bent[:, None] * host_normals(base, faces), sigma, size if size >= LEAST_M else 0.0)
 
 
 def spread(off_m: Float[np.ndarray, " n"]) -> float:

@@ -26,6 +26,8 @@ _TURNS_RAD = np.radians([0.0, -25.0, 25.0])
 _LOOK_WIDTH_M = 0.32
 _ROUGH = 0.10
 """What landmarks of a face leave over, in inter-ocular distances; what is no face leaves more."""
+_CLEAR = (0.07, 0.95)
+"""What the landmarks of a clear face leave over at most, and the network's certainty, beyond which nobody looks on."""
 _INTEROCULAR_M = 0.09
 
 
@@ -49,6 +51,11 @@ class Pose(NamedTuple):
     def misfit(self) -> float:
         """What the landmarks leave over, in inter-ocular distances."""
         return self.rms_m / _INTEROCULAR_M
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is a face beyond doubt."""
+        return self.misfit < _CLEAR[0] and self.certainty > _CLEAR[1]
 
 
 class Look(NamedTuple):
@@ -124,10 +131,10 @@ def _clearest(cloud: Cloud, head: HeadModel, *, enough: bool) -> Pose | None:
             unsure.append(seen)
             continue
         best = better(seen)
-        if enough and best is not None and best.misfit < 0.5 * _ROUGH:
+        if enough and best is not None and best.clear:
             return best
     for seen in sorted(unsure, key=lambda one: -one.detection.score)[:_MOST_LOOKS]:
-        if best is not None and best.misfit < 0.5 * _ROUGH:
+        if best is not None and best.clear:
             break
         best = better(seen)
     return best if best is not None and best.misfit < _ROUGH and best.certainty > 0.5 else None

@@ -13,13 +13,15 @@ from .._errors import InputError
 from ..files import Mesh
 from ..fit import mean_head
 from ..head import HeadModel
-from ..surface import Portrait, host_normals, texture_colours
+from ..surface import Portrait, host_normals
 from . import _icp
 from ._cloud import Cloud, pieces_of
 from ._pose import Pose, find_pose, given_pose, other_faces, places68
 from ._relax import relax
+from ._settle import settle
 from ._solve import Linear, Rows
 from ._surface import ScanSurface
+from ._texture import coloured
 from ._verdict import Figures, Word, judge
 
 UNITS_M = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
@@ -100,7 +102,8 @@ def register(
     own, mesh = _read(scan)
     source = source or own
     notes: list[str] = []
-    surface = ScanSurface(coloured(mesh, notes), source)
+    path = Path(scan) if isinstance(scan, str | Path) else None
+    surface = ScanSurface(coloured(mesh, notes, path), source)
     whole = surface.cloud(4.0e4 / surface.extent**2)
     if landmarks is None:
         pose = find_pose(whole, head, source)
@@ -144,14 +147,15 @@ def _registered(
     turned[-6:-3] = _SECOND_START_RAD / 0.1 * np.array([1.0, -1.0, 0.5])
     second = _icp.coarse(linear, match, marks._replace(root=0.2 * marks.root), weight, turned)
     apart = np.linalg.norm(linear.vertices_m(point) - linear.vertices_m(second), axis=1)
-    found = _icp.fine(linear, match, marks, weight, point)
+    found = _icp.fine(linear, match, marks, weight, point, faces)
     noise = cloud_noise(cloud)
     vertices = relax(match, found.vertices_m, faces, found.sigma_m, noise)
+    settled = settle(match, vertices, host_normals(vertices, faces), moving=found.misfit_m > 0)
     rows = match.of_points(vertices, _icp.REACH_M)
     spread = _icp.spread(rows.off_m[rows.root > 0])
     count, off = _at_vertices(rows, max(_ACCEPTED * spread, _LEAST_REACH_M), head.n_vertices)
     pairs = match.of_vertices(vertices, _REACH_M)  # the nearest point, however far: of visible vertices, near enough
-    visible = count > _LEAST_POINTS
+    visible = (count > _LEAST_POINTS) & settled.held
     # A vertex alone among rejected ones met something by chance.
     visible &= _beside(visible, faces) >= 2
     seen_face = visible & outer
@@ -176,10 +180,12 @@ def _registered(
             f"{source} can't be registered: {'; '.join(reasons)}. Look whether it is one head's face and of this unit "
             f"({name}); --landmarks and --unit say what can't be found."
         )
+    vertices = np.where(visible[:, None], settled.vertices_m, vertices)
     world = (vertices - frame.shift_m) @ frame.turn + unit_m * surface.middle
     normals = host_normals(vertices, faces) @ frame.turn
-    along = np.sqrt(spread**2 / np.maximum(count, 1.0) + found.misfit_m**2 / 4 + (0.25 * noise) ** 2)
-    across = np.maximum(_SLIDING * linear.spread_across_m(found.step, host_normals(vertices, faces)), along)
+    sliding = linear.spread_across_m(found.step, host_normals(vertices, faces))
+    along = np.sqrt(spread**2 * settled.variance + (0.25 * noise) ** 2 + (sliding**2 * settled.bend) ** 2)
+    across = np.maximum(_SLIDING * sliding, along)
     colours = None
     if cloud.colours is not None:
         own = np.full((head.n_vertices, 3), 200, np.uint8) if head.colours is None else np.asarray(head.colours)
@@ -217,17 +223,6 @@ def _read(scan: Any) -> tuple[str, Mesh]:
     if isinstance(scan, trimesh.Trimesh):
         return "scan", Mesh(np.asarray(scan.vertices), np.asarray(scan.faces, np.int32))
     return "scan", scan
-
-
-def coloured(mesh: Mesh, notes: list[str]) -> Mesh:
-    """A scan with its texture's colours at its vertices; a texture that can't be read is left out, and said."""
-    if mesh.picture is None or mesh.uv is None:
-        return mesh
-    try:
-        return mesh._replace(colours=texture_colours(mesh.picture.pixels(), mesh.uv))
-    except InputError as error:
-        notes.append(f"Its texture was left out. {error}")
-        return mesh
 
 
 def _unit(scale_m: float, asked: str | None, source: str, notes: list[str]) -> tuple[str, float]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
 from jaxtyping import Array, Float, Int
+from scipy.linalg import cho_solve, solve_triangular
 
 from .._arrays import on_device
 from ..fit import Unknowns, canonical
@@ -21,7 +22,7 @@ from ..head import HeadModel
 
 _N_RIGID = 6
 _DRAWS = 64
-_RIGID_ROOT = 1e-2
+_RIGID_ROOT = 0.1
 """Prior precision (square root) of the rigid unknowns: flat, but never singular."""
 
 
@@ -66,6 +67,54 @@ class Step:
         return float((self.point[self._identity] ** 2).sum() / max(told.sum(), 1.0))
 
 
+class Bending(NamedTuple):
+    """How a head's surface is bent along its normals by what no head of the model has."""
+
+    normals: Float[np.ndarray, "V 3"]
+    """Unit normals of the bent bending."""
+    fields: Float[np.ndarray, "V r"]
+    """Ways to bend it …"""
+    bent_m: Float[np.ndarray, " V"]
+    """How far it is bent already."""
+
+
+class Evidence:
+    """All that is known of the unknowns but the prior: exp(pullᵀx − xᵀ normal x / 2), x the head's unknowns and the
+    bending's weights."""
+
+    def __init__(
+        self,
+        normal: Float[np.ndarray, "E E"],
+        pull: Float[np.ndarray, " E"],
+        root: Float[np.ndarray, " D"],
+        identity: Int[np.ndarray, " I"],
+    ) -> None:
+        """`root` is the root of the head's prior."""
+        self._normal, self._pull, self._root, self._identity = normal, pull, root, identity
+
+    def likelihood(self, size_m: float) -> float:
+        """How likely it is where the surface bends by `size_m`, a standard deviation: the logarithm, but for a constant
+        (MacKay 1992, eq. 4.10)."""
+        lower, prior = self._lower(size_m)
+        half = solve_triangular(lower, self._pull, lower=True)
+        return float(0.5 * half @ half - np.log(np.diag(lower)).sum() + 0.5 * np.log(prior).sum())
+
+    def likely(self, size_m: float) -> tuple[Step, Float[np.ndarray, " r"]]:
+        """The most likely unknowns of the head, what of them is open being that with the bending integrated out; and
+        the most likely weights of the bending."""
+        lower, prior = self._lower(size_m)
+        found = cho_solve((lower, True), self._pull)
+        count = len(self._root)
+        cross, bent = self._normal[:count, count:], self._normal[count:, count:] + np.diag(prior[count:])
+        alone = self._normal[:count, :count] + np.diag(prior[:count]) - cross @ np.linalg.solve(bent, cross.T)
+        return Step(found[:count], alone, self._root, self._identity), found[count:]
+
+    def _lower(self, size_m: float) -> tuple[Float[np.ndarray, "E E"], Float[np.ndarray, " E"]]:
+        """The precision's Cholesky factor, and the prior's precision."""
+        prior = np.concatenate([self._root**2, np.full(len(self._pull) - len(self._root), size_m**-2)])
+        return np.linalg.cholesky(self._normal + np.diag(prior)), prior
+
+
 class Linear:
     """A head whose unknowns are one vector: coefficients and joints in units of their prior, then the rigid motion."""
 
@@ -94,8 +143,7 @@ class Linear:
         used, groups = _restricted(groups)
         columns = np.einsum("vxy,kvy->vxk", turns[used], self._components[:, used], optimize=True)
         jacobian = np.concatenate([columns, others[used]], axis=2).reshape(3 * len(used), -1)
-        root = np.ones(len(point))
-        root[-_N_RIGID:] = _RIGID_ROOT
+        root = self._root(point)
         normal, pull = np.diag(root**2), -(root**2) * point
         for rows in groups:
             matrix = _matrix(rows, len(used))
@@ -107,6 +155,33 @@ class Linear:
                 normal += jacobian.T @ ((matrix.T @ matrix) @ jacobian)
         return Step(point + np.linalg.solve(normal, pull), normal, root, self._identity)
 
+    def evidence(
+        self,
+        point: Float[np.ndarray, " D"],
+        rows: Rows,
+        marks: Rows,
+        bending: Bending,
+    ) -> Evidence:
+        """What rows on a bent surface and landmarks say of the head's unknowns and of how it is bent, linearised at
+        `point` and `bending`; rows count along the surface's normals there."""
+        parts = _linearised(self._head, self._on(point))
+        turns, others = (np.asarray(part, np.float64) for part in parts)
+        used, (rows, marks) = _restricted([rows, marks])
+        columns = np.einsum("vxy,kvy->vxk", turns[used], self._components[:, used], optimize=True)
+        moved = np.concatenate([columns, others[used]], axis=2)
+        own = np.einsum("vx,vxd->vd", bending.normals[used], moved)
+        known = np.concatenate([own, bending.fields[used]], axis=1)
+        row = np.broadcast_to(np.arange(len(rows.root))[:, None], rows.corners.shape)
+        weighed = rows.shares * rows.root[:, None]
+        matrix = sparse.csr_matrix((weighed.ravel(), (row.ravel(), rows.corners.ravel())), (len(row), len(used)))
+        now = own @ point + bending.bent_m[used]
+        normal = known.T @ ((matrix.T @ matrix) @ known)
+        pull = known.T @ (matrix.T @ (rows.root * rows.off_m + matrix @ now))
+        placed = _matrix(marks, len(used)) @ moved.reshape(-1, len(point))
+        normal[: len(point), : len(point)] += placed.T @ placed
+        pull[: len(point)] += placed.T @ (marks.root * marks.off_m + placed @ point)
+        return Evidence(normal, pull, self._root(point), self._identity)
+
     def spread_across_m(self, step: Step, normals: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, " V"]:
         """How far each vertex may still slide along the surface, a standard deviation a coordinate: that of a few dozen
         draws (always the same), which is as good as 6 % of itself."""
@@ -117,6 +192,12 @@ class Linear:
         moved = np.matmul(turns, shape) + others @ drawn[count:]
         upright = np.einsum("vxk,vx->vk", moved, normals)
         return np.sqrt(((moved**2).sum(axis=(1, 2)) - (upright**2).sum(axis=1)).clip(0) / (2 * _DRAWS))
+
+    @staticmethod
+    def _root(point: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
+        root = np.ones(len(point))
+        root[-_N_RIGID:] = _RIGID_ROOT
+        return root
 
     def _on(self, point: np.ndarray) -> Array:
         return on_device(point, self._head.dtype)
