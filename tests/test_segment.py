@@ -139,15 +139,3 @@ def test_a_head_without_colours_says_so(tiny_head):
     with pytest.raises(d3.InputError, match="no albedo"):
         d3.observe_photo(d3.DEMO_PHOTO, occlude="auto", head=tiny_head)
     assert not d3.observe_photo(d3.DEMO_PHOTO, head=tiny_head).photo.hidden.any()
-
-
-def test_background_is_not_face_unless_the_person_network_misses_the_face(rng):
-    odds, person = rng.normal(size=50), np.ones(50)
-    np.testing.assert_allclose(without_background(odds, person), odds, atol=1e-9)
-    person[:10] = 0.0
-    told = without_background(odds, person)
-    assert (told[:10] > odds[:10] + 1).all() and (told[:10] > 2).all()
-    np.testing.assert_allclose(told[10:], odds[10:], atol=1e-9)
-    # Where it sees no person on most of a detected face it is wrong.
-    np.testing.assert_array_equal(without_background(odds, 1 - person), odds)
-    assert np.isfinite(without_background(np.array([-1e4, 1e4, 0.0]), np.array([1.0, 1.0, 0.6]))).all()

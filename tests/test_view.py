@@ -294,12 +294,18 @@ def grey_photo():
     return bare(PhotoObservation, photo=photo, source="x", sha256="", notes=())
 
 
-def test_a_painted_mask_is_what_is_completed_behind(page, monkeypatch):
+@pytest.fixture
+def server():
+    with serve("127.0.0.1", None, "test") as started:
+        yield started
+
+
+def test_a_painted_mask_is_what_is_completed_behind(page, server, monkeypatch):
     """Strokes and uploads by their pixels, and the observation that they make."""
     from diverse3d._api import Result
 
     seen, ran = grey_photo(), []
-    panel = MaskPanel(page.server, ran.append, lambda: None)
+    panel = MaskPanel(server, ran.append, lambda: None)
     panel.show(seen)
     panel.across.value, panel.down.value = (50, 100), (0, 50)
     panel._stroke(True)

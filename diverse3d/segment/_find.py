@@ -11,7 +11,7 @@ from .._arrays import on_device
 from ..fit import FitConfig, FitProblem
 from ..observe import Photo
 from ._compare import State, begin, compare, recolour
-from ._features import SIDE, Comparison, channels
+from ._features import SIDE, Comparison, channels, grey
 from ._network import Segmenter, load_segmenter
 
 UNSURE = 0.9
@@ -47,13 +47,19 @@ def find_occluder(photo: Photo, problem: FitProblem, config: FitConfig | None = 
 
 
 def judge(pair: Comparison, segmenter: Segmenter) -> Float[np.ndarray, "S S"]:
-    """How likely each pixel of the head is hidden; 0 beside it."""
-    return np.where(pair.head, np.asarray(_probability(segmenter, on_device(channels(pair), jnp.float32))), 0.0)
+    """How likely each pixel of the head is hidden; 0 beside it.
+
+    With and without colours, and the mean of both log odds: coloured light and graded photos mislead the one, shadows
+    the other.
+    """
+    dull = pair._replace(seen=grey(pair.seen), expected=grey(pair.expected))
+    planes = on_device(np.stack([channels(pair), channels(dull)]), jnp.float32)
+    return np.where(pair.head, np.asarray(_probability(segmenter, planes)), 0.0)
 
 
 @eqx.filter_jit
-def _probability(segmenter: Segmenter, planes: Float[Array, "S S C"]) -> Float[Array, "S S"]:
-    return jax.nn.sigmoid(segmenter(planes))
+def _probability(segmenter: Segmenter, planes: Float[Array, "2 S S C"]) -> Float[Array, "S S"]:
+    return jax.nn.sigmoid(jnp.mean(jax.vmap(segmenter)(planes), axis=0))
 
 
 def _in_photo(photo: Photo, state: State, pair: Comparison, probability: Float[np.ndarray, "S S"]) -> FoundOccluder:

@@ -19,7 +19,15 @@ from .._errors import InputError
 from ..fit import Appearance, Fit, PhotoFit
 from ..head import Albedo, HeadModel
 from ..observe import Photo
-from ..surface import harmonics, host_normals, linear_from_srgb, rasterise, srgb_from_linear, unwrap
+from ..surface import (
+    compiled_normals,
+    harmonics,
+    host_normals,
+    linear_from_srgb,
+    rasterise,
+    srgb_from_linear,
+    unwrap,
+)
 
 TEXTURE_PX = 512
 """Width and height of a texture."""
@@ -143,8 +151,8 @@ def textures(
 
 
 class Baked(Sequence[np.ndarray]):
-    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept. Asked for one after the other,
-    they are made on all cores."""
+    """Textures of heads, each baked when it is first looked at; the last `_KEPT` are kept. Asked for one after the
+    other, they are made on all cores."""
 
     def __init__(self, bake_one: Callable[[int], np.ndarray], count: int) -> None:
         self._bake, self._count = functools.lru_cache(_KEPT)(bake_one), count

@@ -26,7 +26,7 @@ _FIRST_LOOK_S = 3.0
 """How long a browser has the machine for itself to draw what it was given."""
 
 _COLUMNS = 6
-_WIDE, _HIGH = 0.24, 0.33
+_WIDE, _HIGH = 0.25, 0.36
 _FOV = 0.5
 _CLAY = (200, 193, 187)
 
