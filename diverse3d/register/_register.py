@@ -46,6 +46,9 @@ _LEAST_REACH_M = 1.0e-3
 _SLIDING = 9.0
 """Neighbours slide together, so that they tell less than as many independent errors of what each may slide by."""
 
+_BENT = 2.5
+"""What sliding over a bent surface counts for along the normal, in its own deviations, so that errors are as claimed."""
+
 
 class Registration(NamedTuple):
     """A scan in the head's topology."""
@@ -184,7 +187,7 @@ def _registered(
     world = (vertices - frame.shift_m) @ frame.turn + unit_m * surface.middle
     normals = host_normals(vertices, faces) @ frame.turn
     sliding = linear.spread_across_m(found.step, host_normals(vertices, faces))
-    along = np.sqrt(spread**2 * settled.variance + (0.25 * noise) ** 2 + (sliding**2 * settled.bend) ** 2)
+    along = np.sqrt(spread**2 * settled.variance + (0.25 * noise) ** 2 + ((_BENT * sliding) ** 2 * settled.bend) ** 2)
     across = np.maximum(_SLIDING * sliding, along)
     colours = None
     if cloud.colours is not None:
