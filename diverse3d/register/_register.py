@@ -47,7 +47,7 @@ _SLIDING = 9.0
 """Neighbours slide together, so that they tell less than as many independent errors of what each may slide by."""
 
 _BENT = 2.5
-"""What sliding over a bent surface counts for along the normal, in its own deviations, so that errors are as claimed."""
+"""What sliding over a bent surface counts for along the normal, in its own deviations."""
 
 
 class Registration(NamedTuple):
