@@ -28,7 +28,7 @@ class FitConfig(eqx.Module):
     `independent`, each point for itself by `Weights.landmarks`, as published."""
     shape_from_pixels: bool = eqx.field(static=True, default=False)
     """Whether a photo's pixels move the shape too, as published, or tell skin and light alone. Seen face vertices of
-    rendered scan-model people lie 2.05 instead of 2.10 mm off by it, for ten times the time."""
+    rendered scan-model people lie 2.05 instead of 2.10 mm off by it (ICT), for over six times the time."""
     weights: Weights = Weights()
     """Weights of the loss terms."""
 

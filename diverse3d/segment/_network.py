@@ -1,6 +1,7 @@
 """The network that sees a photo beside the intact head expected in it."""
 
 import functools
+import itertools
 from importlib import resources
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def _convolved(
 ) -> Float[Array, "h w d"]:
     """Zeros beyond the border."""
     layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(planes[None], kernel, (1, 1), "SAME", dimension_numbers=layout)[0] + bias
+    made = jax.lax.conv_general_dilated(planes[None], kernel, (1, 1), "SAME", dimension_numbers=layout)
+    return made[0] + bias[None, None]
 
 
 def _pooled(planes: Float[Array, "h w c"]) -> Float[Array, "_ _ c"]:
@@ -60,20 +62,25 @@ def _pooled(planes: Float[Array, "h w c"]) -> Float[Array, "_ _ c"]:
     return planes.reshape(height // 2, 2, width // 2, 2, count).mean((1, 3))
 
 
+def _plan() -> dict[str, list[tuple[int, int, int]]]:
+    """Side, channels in and out of each layer's kernel."""
+    down, up = [(1, CHANNELS, _WIDTHS[0])], [(1, _WIDTHS[0], 1)]
+    for fine, coarse in itertools.pairwise(_WIDTHS):
+        down += [(3, fine, coarse), (3, coarse, coarse)]
+        up = [(1, coarse, fine), (3, fine, fine), *up]
+    return {"down": down, "up": up}
+
+
 def new_segmenter(*, key: Array) -> Segmenter:
     """Untrained weights."""
-    sizes = [(1, CHANNELS, _WIDTHS[0])]
-    for coarse, fine in zip(_WIDTHS[1:], _WIDTHS, strict=False):
-        sizes += [(3, fine, coarse), (3, coarse, coarse)]
-    split = len(sizes)
-    for coarse, fine in zip(_WIDTHS[:0:-1], _WIDTHS[-2::-1], strict=True):
-        sizes += [(1, coarse, fine), (3, fine, fine)]
-    sizes.append((1, _WIDTHS[0], 1))
-    made = tuple(
-        (jax.random.normal(k, (s, s, a, b), jnp.float32) * (2.0 / (s * s * a)) ** 0.5, jnp.zeros(b, jnp.float32))
-        for k, (s, a, b) in zip(jax.random.split(key, len(sizes)), sizes, strict=True)
-    )
-    return Segmenter(down=made[:split], up=made[split:])
+    plan = _plan()
+    keys = iter(jax.random.split(key, sum(map(len, plan.values()))))
+
+    def layer(side: int, fine: int, coarse: int) -> Layer:
+        kernel = jax.random.normal(next(keys), (side, side, fine, coarse), jnp.float32)
+        return kernel * (2.0 / (side * side * fine)) ** 0.5, jnp.zeros(coarse, jnp.float32)
+
+    return Segmenter(**{name: tuple(layer(*size) for size in sizes) for name, sizes in plan.items()})
 
 
 def segmenter_arrays(segmenter: Segmenter) -> dict[str, np.ndarray]:
@@ -94,22 +101,21 @@ def load_segmenter(path: Path | None = None) -> Segmenter:
             return load_segmenter(shipped)
     if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
         raise InputError(f"{path} is missing or no such weights; reinstall the package.")
-    plan = jax.eval_shape(lambda: new_segmenter(key=jax.random.key(0)))
     try:
         stored = read_safetensors(path).arrays
-
-        def layers(name: str, planned: tuple[Layer, ...]) -> tuple[Layer, ...]:
-            return tuple(
-                (_as_planned(stored[f"{name}{i}/kernel"], kernel), _as_planned(stored[f"{name}{i}/bias"], bias))
-                for i, (kernel, bias) in enumerate(planned)
+        layers = {
+            name: tuple(
+                (_checked(stored[f"{name}{i}/kernel"], (s, s, a, b)), _checked(stored[f"{name}{i}/bias"], (b,)))
+                for i, (s, a, b) in enumerate(sizes)
             )
-
-        return Segmenter(down=layers("down", plan.down), up=layers("up", plan.up))
+            for name, sizes in _plan().items()
+        }
+        return Segmenter(**layers)
     except (LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({one_line(error)}); reinstall the package.") from error
 
 
-def _as_planned(array: np.ndarray, planned: Array) -> Array:
-    if array.shape != planned.shape or not np.isfinite(array).all():
-        raise ValueError(f"weights of shape {array.shape} instead of {planned.shape}")
+def _checked(array: np.ndarray, shape: tuple[int, ...]) -> Array:
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"weights of shape {array.shape} instead of {shape}")
     return on_device(array, jnp.float32)

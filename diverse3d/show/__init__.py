@@ -30,8 +30,6 @@ from ._record import completion_arrays as completion_arrays
 from ._record import metrics_of as metrics_of
 from ._record import save as save
 from ._record import save_fit as save_fit
-from ._record import scan_notes as scan_notes
-from ._record import warnings_of as warnings_of
 from ._registration import save_registration as save_registration
 from ._render import Frame as Frame
 from ._render import View as View
@@ -46,3 +44,5 @@ from ._sheet import font as font
 from ._stages import Stages as Stages
 from ._texture import Textures as Textures
 from ._texture import textures as textures
+from ._warnings import scan_notes as scan_notes
+from ._warnings import warnings_of as warnings_of

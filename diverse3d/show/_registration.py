@@ -13,9 +13,10 @@ from ..surface import kabsch
 from ._colour import CLAY, uncertainty_colours
 from ._glb import write_glb
 from ._machine import versions
-from ._record import registration_facts, scan_notes
+from ._record import registration_facts
 from ._render import View, frame_of, render_views
 from ._sheet import font
+from ._warnings import scan_notes
 
 RESIDUAL_FULL_MM = 1.0
 """Residual at which the residual map's colours end."""
