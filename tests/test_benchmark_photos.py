@@ -8,7 +8,8 @@ import pytest
 from helpers import rotation_about
 
 from benchmarks.photos import _histogram as histogram
-from benchmarks.photos._photos import FIGURES, MASKS, Row, geometry_error_mm, mask_figures, report
+from benchmarks.photos._photos import FIGURES, MASKS, Row, geometry_error_mm, mask_figures, missed_vertices, report
+from diverse3d.observe import Photo, PhotoObservation
 from diverse3d.segment import FoundOccluder
 
 
@@ -17,7 +18,7 @@ def scene_of(face, hidden):
 
 
 def found_of(hidden, face):
-    return FoundOccluder(hidden=hidden, probability=hidden.astype(float), face=face, certainty=0.9)
+    return FoundOccluder(hidden=hidden, probability=hidden.astype(float), face=face, face_hidden=0.0, certainty=0.9)
 
 
 def test_mask_figures_count_the_seen_face_inside_the_rendered_one():
@@ -31,6 +32,27 @@ def test_mask_figures_count_the_seen_face_inside_the_rendered_one():
     assert (accuracy, precision, recall) == (0.5, 0.5, 1) and f1 == pytest.approx(2 / 3)
     # What lies outside the rendered face is not judged.
     assert mask_figures(found_of(hidden, face), scene_of(face, hidden | ~face)) == (1, 1, 1, 1)
+
+
+def test_vertices_are_missed_where_the_mask_leaves_them_in_view():
+    # A wall of vertices that face the camera, one a pixel: the upper half is the face.
+    size, side = 12, 14
+    x, y = (part.reshape(-1) for part in np.meshgrid(np.arange(size), np.arange(size)))
+    points = np.stack([x, -y, np.zeros_like(x)], 1).astype(np.float64)
+    at = np.arange(size * size).reshape(size, size)
+    quads = np.stack([at[1:, :-1], at[1:, 1:], at[:-1, 1:], at[:-1, :-1]], 2).reshape(-1, 4)
+    faces = np.concatenate([quads[:, :3], quads[:, [0, 2, 3]]])
+    head = types.SimpleNamespace(
+        n_vertices=size * size, template_m=points, faces=jnp.asarray(faces, jnp.int32),
+        regions={"face": np.flatnonzero(y < 6), "lips": np.flatnonzero(y == 4)},
+    )  # fmt: skip
+    camera = types.SimpleNamespace(project=lambda p: np.asarray(p)[:, :2] * [1.0, -1.0] + 0.5)
+    scene = types.SimpleNamespace(vertices_m=points, visible=x >= 6, camera=camera)
+    hidden = np.zeros((side, side), bool)
+    hidden[:3, :6] = True  # half of the face's hidden vertices, none of the jaw's
+    photo = Photo(np.zeros((side, side, 3), np.uint8), hidden, np.zeros((468, 2)), np.ones(468, bool), 1)
+    seen = PhotoObservation(photo=photo, source="", sha256="")
+    assert missed_vertices(found_of(hidden, np.ones_like(hidden)), scene, seen, head) == (50, 100)
 
 
 def test_geometry_is_free_of_place_size_and_turn(tiny_head, rng):
@@ -50,13 +72,14 @@ def test_geometry_is_free_of_place_size_and_turn(tiny_head, rng):
 
 def test_the_report_groups_by_occluder_and_tone():
     rows = [
-        Row("none", "light", (1, 1, 1, 1), 0.99, (2, 2, 2), 9, 1, 2),
-        Row("scarf", "dark", (0.8, 0.9, 0.7, 0.79), 0.8, (np.nan,) * 3, np.nan, 1, np.nan),
-        Row("scarf", "medium", (0.9, 0.9, 0.9, 0.9), 0.9, (3, 3.3, 4), 12, 1, 2),
+        Row("none", "light", (1, 1, 1, 1), (np.nan, np.nan), 0.99, (2, 2, 2), 9, 1, 2),
+        Row("scarf", "dark", (0.8, 0.9, 0.7, 0.79), (10.0, 20.0), 0.8, (np.nan,) * 3, np.nan, 1, np.nan),
+        Row("scarf", "medium", (0.9, 0.9, 0.9, 0.9), (20.0, 60.0), 0.9, (3, 3.3, 4), 12, 1, 2),
     ]
     metrics, tables = report(rows, ["hand"], 4)
     values = {metric.key.split("/", 1)[1]: metric.value for metric in metrics}
     assert values["faces_missed"] == 25
+    assert (values["scarf/missed/face"], values["scarf/missed/jaw"]) == (15, 40)
     assert values["occluded/f1"] == pytest.approx(0.845) and values["unoccluded/f1"] == 1
     assert values["scarf/geometry/found"] == 3.3 and values["dark skin/recall"] == 0.7
     assert values["certainty_correlation"] > 0.9

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.progress import track
 
 from diverse3d import InputError
-from diverse3d.fit import FitProblem, PhotoFit, crop_face, fit, prepare, render_face
+from diverse3d.fit import FitProblem, PhotoFit, crop_face, fit, perhaps_hidden, prepare, render_face
 from diverse3d.head import HeadModel, load_head
 from diverse3d.observe import PhotoObservation, observe_photo, with_mask
 from diverse3d.segment import FoundOccluder, find_occluder
+from diverse3d.surface import facing_camera
 from scenes import OCCLUDERS, Scene, scenes
 
 from .._metric import Metric
@@ -28,6 +29,9 @@ TONES = ("light", "medium", "dark")
 FITTED_ROUND = 3
 """Every third round of occluders is fitted too, with three masks; masks alone are found in all photos."""
 
+FEWEST = 15
+"""Hidden vertices under which a share of them says nothing."""
+
 _TONE_LIMITS = (-0.6, 0.9)
 
 
@@ -38,6 +42,8 @@ class Row(NamedTuple):
     tone: str
     mask: tuple[float, ...]
     """`FIGURES` of the seen face inside the rendered one, as Li et al. 2021 count them."""
+    missed: tuple[float, ...]
+    """Per cent of truly hidden vertices that count as seen: of the face, and about the jaw beside it (NaN: none)."""
     certainty: float
     geometry_mm: tuple[float, ...]
     """RMS distance of truly visible face vertices, placed by a similarity, for each of `MASKS`."""
@@ -78,6 +84,7 @@ def measure(scene: Scene, seen: PhotoObservation, problem: FitProblem, *, fits: 
         occluder=scene.occluder,
         tone=TONES[int(np.searchsorted(_TONE_LIMITS, scene.melanin))],
         mask=mask_figures(found, scene),
+        missed=missed_vertices(found, scene, seen, problem.head),
         certainty=found.certainty,
         geometry_mm=tuple(geometry_error_mm(one.vertices_m, scene, problem.head) for one in fitted)
         or (np.nan,) * len(MASKS),
@@ -98,6 +105,24 @@ def mask_figures(found: FoundOccluder, scene: Scene) -> tuple[float, ...]:
         recall,
         2 * precision * recall / max(precision + recall, 1e-9),
     )
+
+
+def missed_vertices(found: FoundOccluder, scene: Scene, seen: PhotoObservation, head: HeadModel) -> tuple[float, float]:
+    """Per cent of vertices in the picture that face the camera and are hidden all the same, but not by the found mask:
+    of the face, and of what lies below the lips beside it."""
+    doubted = perhaps_hidden(with_mask(seen, found.hidden, probability=found.probability).photo)
+    turned = jnp.asarray(scene.vertices_m, jnp.float32)
+    column, row = np.floor(np.asarray(scene.camera.project(turned))).astype(int).T
+    height, width = doubted.shape
+    hidden = (column >= 0) & (column < width) & (row >= 0) & (row < height) & ~scene.visible
+    hidden &= np.asarray(facing_camera(turned, head.faces))
+    face, template = np.zeros(head.n_vertices, bool), np.asarray(head.template_m)
+    face[np.asarray(head.regions["face"])] = True
+    jaw = ~face & (template[:, 1] < template[np.asarray(head.regions["lips"]), 1].mean())
+    missed = ~doubted[row.clip(0, height - 1), column.clip(0, width - 1)]
+    shares = [100.0 * float(missed[hidden & part].mean()) if (hidden & part).sum() >= FEWEST else float("nan")
+              for part in (face, jaw)]  # fmt: skip
+    return shares[0], shares[1]
 
 
 def geometry_error_mm(vertices_m: Float[Array, "V 3"], scene: Scene, head: HeadModel) -> float:
@@ -155,19 +180,31 @@ def report(rows: list[Row], missed: list[str], count: int) -> tuple[list[Metric]
         figures = dict(zip(FIGURES, np.mean([r.mask for r in members], axis=0), strict=True))
         geometry = {mask: known_mean([r.geometry_mm[i] for r in members]) for i, mask in enumerate(MASKS)}
         rmse = known_mean([r.rmse for r in members])
+        missed_face, missed_jaw = (known_mean([r.missed[i] for r in members]) for i in range(2))
         key = f"{settings}/{name}"
         metrics += [Metric(f"{key}/{figure}", float(v), "share", "higher", 0.02) for figure, v in figures.items()]
         metrics += [Metric(f"{key}/geometry/{mask}", v, "mm", "lower", 0.05) for mask, v in geometry.items()]
         metrics.append(Metric(f"{key}/rmse", rmse, "of 255", "lower", 0.05))
+        for part, value in (("face", missed_face), ("jaw", missed_jaw)):
+            metrics.append(Metric(f"{key}/missed/{part}", value, "%", "lower", 0.1, 3.0))
         table.append([name, str(len(members)), *(f"{v:.3f}" for v in figures.values()),
-                      *(f"{v:.2f}" for v in geometry.values()), f"{rmse:.1f}"])  # fmt: skip
+                      *(f"{v:.2f}" for v in geometry.values()), f"{rmse:.1f}",
+                      f"{missed_face:.0f}", f"{missed_jaw:.0f}"])  # fmt: skip
     seconds = [np.median([r.seconds_mask for r in rows]), np.nanmedian([r.seconds_fit for r in rows])]
     for name, value in zip(("mask", "fit"), seconds, strict=True):
         metrics.append(Metric(f"{settings}/seconds/{name}", float(value), "s", "lower", 2.0, 0.5))
     wrong = np.array([1 - r.mask[0] for r in rows])
     told = float(np.corrcoef(wrong, [1 - r.certainty for r in rows])[0, 1]) if len(rows) > 2 else float("nan")
     metrics.append(Metric(f"{settings}/certainty_correlation", told, "correlation", "higher", 0.0, 0.1))
-    head = ["photos", "n", *FIGURES, *(f"geometry, {mask} mask (mm)" for mask in MASKS), "RMSE"]
+    head = [
+        "photos",
+        "n",
+        *FIGURES,
+        *(f"geometry, {mask} mask (mm)" for mask in MASKS),
+        "RMSE",
+        "hidden face called seen (%)",
+        "hidden jaw called seen (%)",
+    ]
     text = markdown(f"{settings}: the seen face inside the rendered one; geometry of visible vertices", head, table)
     text += (
         f"No face found in {len(missed)} of {count} ({', '.join(missed) or '-'}). Median {seconds[0]:.2f} s for a "

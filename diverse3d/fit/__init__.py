@@ -25,6 +25,7 @@ from ._noise import load_noise as load_noise
 from ._noise import noise_arrays as noise_arrays
 from ._noise import scan_noise as scan_noise
 from ._photo import fitted_points as fitted_points
+from ._photo import perhaps_hidden as perhaps_hidden
 from ._photo import start_photo as start_photo
 from ._photometric import PhotoProblem as PhotoProblem
 from ._photometric import render_face as render_face

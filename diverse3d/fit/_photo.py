@@ -156,7 +156,7 @@ def vertices_outside_mask(
     return inside & ~hidden[row.clip(0, height - 1), column.clip(0, width - 1)]
 
 
-def _perhaps_hidden(photo: Photo) -> Bool[np.ndarray, "H W"]:
+def perhaps_hidden(photo: Photo) -> Bool[np.ndarray, "H W"]:
     """The mask, and what a found one is in doubt of: a vertex held though it was hidden costs more than one that isn't
     though it was seen."""
     return photo.hidden if photo.hidden_probability is None else photo.hidden | (photo.hidden_probability > _DOUBT)
@@ -381,6 +381,6 @@ def fit_photo(photo: Photo, problem: FitProblem, config: FitConfig, others: Sequ
         shape = unknowns.shape
     placed = _place(problem, problem.landmarks, target, shape)
     points_px = on_host(placed.camera, placed.posed_m)
-    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, _perhaps_hidden(photo))
+    visible = facing_camera(placed.posed_m, head.faces) & vertices_outside_mask(points_px, perhaps_hidden(photo))
     evidence = _evidence(_linearised(problem.landmarks, target, shape)) if told is None else told
     return _photo_fit(head, target, unknowns, placed, on_device(visible, bool), evidence, solution, steps)
