@@ -163,9 +163,10 @@ def complete(
 ) -> Result:
     """N plausible heads that agree with what is visible.
 
-    `head` None is the embedded one, `method` None its default. `noise` is `exact`, `realistic`, `photo`, a
-    `NoiseModel`, or None: then a photo's fit is held to as `realistic`, and a mesh as `exact` or `realistic`, whichever
-    explains its visible vertices better (by log evidence). The methods that start from no closed form hold to the fit
+    `head` None is the embedded one, `method` None its default. `noise` is `exact`, `realistic`,
+    `registered`, `photo`, a `NoiseModel`, or None: then a photo goes by its landmarks (`photo`), and a mesh is held to
+    as `exact` or `realistic`, whichever explains its visible vertices better (by log evidence), or, where both are far
+    too small, as `registered`. The methods that start from no closed form hold to the fit
     alone and ignore it. `fitted` skips stage 1 with a fit of the method's own head, `posterior` the closed form with
     that of the fit. `weights` is the trained model of a method that has one, or its file; None is the one that the
     package carries for the head. `stages` is told of each stage and counts its seconds. `pin` is what of an earlier

@@ -6,7 +6,7 @@ REGIONS = ("glasses", "face-mask", "left-cheek", "mouth", "right-cheek", "centre
 STANDARD_REGIONS = ("glasses", "face-mask", "random")
 """Those that figures are measured behind, where none are named."""
 
-NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "photo": 2.0}
+NOISE_SIGMA_MM = {"exact": 0.1, "realistic": 1.0, "registered": 1.0, "photo": 2.0}
 """Noise settings, with the isotropic noise assumed of vertices where none was learnt for a head, in mm a coordinate; a
 photo's own, `photo`, is that of its landmarks."""
 

@@ -15,6 +15,7 @@ from ._landmarks import nearness as nearness
 from ._landmarks import turned_away as turned_away
 from ._noise import LEARNT_NOISE as LEARNT_NOISE
 from ._noise import PICTURE_NOISE as PICTURE_NOISE
+from ._noise import REGISTERED_NOISE as REGISTERED_NOISE
 from ._noise import SCAN_NOISE as SCAN_NOISE
 from ._noise import Facing as Facing
 from ._noise import NoiseModel as NoiseModel
@@ -23,6 +24,7 @@ from ._noise import isotropic_noise as isotropic_noise
 from ._noise import learn_noise as learn_noise
 from ._noise import load_noise as load_noise
 from ._noise import noise_arrays as noise_arrays
+from ._noise import registered_noise as registered_noise
 from ._noise import scan_noise as scan_noise
 from ._photo import fitted_points as fitted_points
 from ._photo import perhaps_hidden as perhaps_hidden
