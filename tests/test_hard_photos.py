@@ -103,6 +103,9 @@ def test_an_uncertain_mask_is_said(plain):
     doubtful = dataclasses.replace(seen, photo=dataclasses.replace(seen.photo, certainty=0.7))
     assert any("little certainty (70 %)" in note for note in warnings_of(doubtful, fitted))
     whole = dataclasses.replace(
-        doubtful.photo, hidden=np.ones_like(seen.photo.hidden), hidden_probability=np.ones(seen.photo.hidden.shape)
+        doubtful.photo,
+        hidden=np.ones_like(seen.photo.hidden),
+        face_hidden=1.0,
+        hidden_probability=np.ones(seen.photo.hidden.shape),
     )
     assert any("seems hidden" in note for note in warnings_of(dataclasses.replace(seen, photo=whole), fitted))

@@ -9,14 +9,17 @@ import pytest
 from helpers import tiny_arrays
 from scipy.stats import multivariate_normal
 
+import diverse3d as d3
+from benchmarks._scan_models import covered, scan_model_heads
 from diverse3d._optimise import CONVERGED
-from diverse3d.diversify import posterior
+from diverse3d.diversify import choose_posterior, posterior
 from diverse3d.diversify._hold import krige, kriging
 from diverse3d.diversify._posterior import expand, head_vertices, identity_index, observed_vertices
 from diverse3d.fit import FitReport, MeshFit, NoiseModel, isotropic_noise
 from diverse3d.fit._state import start
-from diverse3d.head import head_from_arrays
+from diverse3d.head import head_from_arrays, load_head
 from diverse3d.head._residual import Residual
+from diverse3d.surface import host_normals
 
 SIGMA_M = 1e-3
 SMOOTH = Residual(
@@ -209,3 +212,28 @@ def test_nothing_visible_is_no_surprise(head, noise, rng):
     belief = posterior(head, blind, noise)
     assert float(belief.prior_widening) == float(belief.noise_widening) == 1.0
     np.testing.assert_allclose(belief.mean, 0.0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_meshes_of_people_are_trusted_as_registrations(shared):
+    people = shared / "people"
+    if not people.is_dir():
+        pytest.skip(f"statistics of scans are not there ({people})")
+    head = load_head()
+    problem, template = d3.prepare(head), np.asarray(head.template_m, np.float64)
+    reached, face = covered(people, "ict"), np.asarray(head.regions["face"])
+    low = face[template[face, 1] < template[np.asarray(head.regions["nose"]), 1].min() + 0.004]
+    visible = np.zeros(head.n_vertices, bool)
+    visible[face] = reached[face]
+    visible[low] = False
+    hidden, errors = low[reached[low]], {}
+    for truth in np.asarray(scan_model_heads(people, "ict", 3, template)):
+        seen = d3.observe_mesh(np.where(visible[:, None], truth, np.nan), hidden=~visible)
+        fitted = d3.fit(seen, problem)
+        for noise in (None, "realistic"):
+            told = choose_posterior(seen, head, fitted, noise)
+            assert told.noise == (noise or "registered") and (noise or float(told.noise_widening) < 1.2)
+            off = np.asarray(fitted.to_world(head_vertices(head, told.mean)), np.float64) - truth
+            across = (off * host_normals(truth, np.asarray(head.faces))).sum(1)[hidden]
+            errors.setdefault(noise, []).append(1e3 * float(np.sqrt((across**2).mean())))
+    assert np.mean(errors[None]) < 0.8 * np.mean(errors["realistic"]), errors
