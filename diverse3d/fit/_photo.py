@@ -292,9 +292,7 @@ def _told_together(
                 _moved(shape, target, change)
                 for shape, target, change in zip(shapes, targets, changes(told, pictures, identity, held), strict=True)
             ]
-    count = sum(float(one.counted) for one in linear)
-    rows = linear[0].left.shape[0]
-    return shapes[0], evidence_of(told, held, rows, count, problem.head.dtype)
+    return shapes[0], evidence_of(told, held, linear[0].left.shape[0], problem.head.dtype)
 
 
 def _picture(linear: _Linear, shape: Unknowns, target: PhotoTarget) -> Picture:

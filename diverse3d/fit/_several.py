@@ -47,6 +47,8 @@ class Joint(NamedTuple):
     """Of the first photo's coefficients, joints, turn and shift at its linearisation, without their prior."""
     pull: Float64[np.ndarray, " T"]
     """Precision times where they are pulled to."""
+    count: float
+    """How many independent errors that is: the weights of all."""
     left: float
     """Sum of squares left where they are not changed, priors of the other photos' own unknowns included."""
     start: Float64[np.ndarray, " Q"]
@@ -78,7 +80,8 @@ def joint(pictures: Sequence[Picture], identity: Int[np.ndarray, " I"]) -> Joint
         offs.append(one.left - one.change[:, identity] @ (first.point[identity] - one.point[identity]))
         prior[begin : begin + len(own)], at[begin : begin + len(own)] = 1.0, one.point[own]
         prior[end - 3] = 1.0  # the camera's scale: a tenth
-    root = np.sqrt(_weights(np.stack([one.seen for one in pictures]))).reshape(-1)
+    weights = _weights(np.stack([one.seen for one in pictures]))
+    root = np.sqrt(weights).reshape(-1)
     a, b = root[:, None] * np.concatenate(rows), root * np.concatenate(offs)
     normal, goal = a.T @ a, a.T @ b
     inner = slice(head, None)
@@ -88,7 +91,7 @@ def joint(pictures: Sequence[Picture], identity: Int[np.ndarray, " I"]) -> Joint
     precision = normal[:head, :head] - normal[:head, inner] @ follow
     pull = goal[:head] - follow.T @ rest
     left = float(b @ b + (prior * at**2)[inner].sum() - rest @ start)
-    return Joint(precision, pull, left, start, follow)
+    return Joint(precision, pull, float(weights.sum()), left, start, follow)
 
 
 def _weights(seen: Bool[np.ndarray, "K E"]) -> Float64[np.ndarray, "K E"]:
@@ -123,9 +126,7 @@ def changes(
     return moved
 
 
-def evidence_of(
-    told: Joint, held: Float64[np.ndarray, "3 U"], rows: int, count: float, dtype: jnp.dtype
-) -> PictureEvidence:
+def evidence_of(told: Joint, held: Float64[np.ndarray, "3 U"], rows: int, dtype: jnp.dtype) -> PictureEvidence:
     """The same as independent errors, in as many rows as one photo has: one compiled closed form serves both."""
     values, vectors = np.linalg.eigh(told.precision)
     root = np.sqrt(np.maximum(values, 0.0))
@@ -139,5 +140,7 @@ def evidence_of(
     offs = np.zeros(all_rows)
     offs[: len(left)], offs[len(left)] = left, rest
     return PictureEvidence(
-        on_device(np.r_[offs, np.zeros(3)], dtype), on_device(np.r_[padded, held], dtype), on_device(count, dtype)
+        on_device(np.r_[offs, np.zeros(3)], dtype),
+        on_device(np.r_[padded, held], dtype),
+        on_device(max(told.count - 2.0, 1.0), dtype),
     )
