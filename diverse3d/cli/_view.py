@@ -102,9 +102,10 @@ class View(Common):
         with serve(self.host, self.port, "diverse3d") as server:
             page = Page(server, shown, ready, idle_s=_IDLE_S)  # type: ignore[arg-type]
             named = f"[{self.host}]" if ":" in self.host else self.host
-            if not self.quiet:
-                print(f"open http://{named}:{server.get_port()} (Ctrl-C ends it)", file=sys.stderr, flush=True)
             try:
+                # In here: whoever reads the line may end it at once.
+                if not self.quiet:
+                    print(f"open http://{named}:{server.get_port()} (Ctrl-C ends it)", file=sys.stderr, flush=True)
                 while True:
                     time.sleep(3600)
             finally:
