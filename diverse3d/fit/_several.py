@@ -47,7 +47,7 @@ class Joint(NamedTuple):
     """Of the first photo's coefficients, joints, turn and shift at its linearisation, without their prior."""
     pull: Float64[np.ndarray, " T"]
     """Precision times where they are pulled to."""
-    count: float
+    counted: float
     """How many independent errors that is: the weights of all."""
     left: float
     """Sum of squares left where they are not changed, priors of the other photos' own unknowns included."""
@@ -142,5 +142,5 @@ def evidence_of(told: Joint, held: Float64[np.ndarray, "3 U"], rows: int, dtype:
     return PictureEvidence(
         on_device(np.r_[offs, np.zeros(3)], dtype),
         on_device(np.r_[padded, held], dtype),
-        on_device(max(told.count - 2.0, 1.0), dtype),
+        on_device(max(told.counted - 2.0, 1.0), dtype),
     )
