@@ -6,16 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..fit import PICTURE_NOISE, Fit, NoiseModel, PhotoFit, Unknowns, canonical
+from ..fit import PICTURE_NOISE, RIGID_ROOT, Fit, NoiseModel, PhotoFit, Unknowns, canonical, identity_index
 from ..fit import rigid as rigid_motion
 from ..fit._order import FLAT_M
 from ..head import HeadModel
 
 N_RIGID = 6
 """Unknowns of the rigid motion: the last of those that move the head."""
-
-RIGID_ROOT = 1e-2
-"""Prior precision (square root) of the rigid unknowns: flat, but never singular."""
 
 _USUAL = 3.1
 """Standard deviations above its mean that one in 1,000 of a normal variable's draws reach."""
@@ -246,13 +243,6 @@ def _widened(
         noise_widening=errors,
         noise=noise,
     )
-
-
-def identity_index(head: HeadModel) -> Int[np.ndarray, " I"]:
-    """Entries of a posterior's vector that say who somebody is: identity and smooth residual, no expression. All
-    coefficients of a head that has region components."""
-    expression = np.arange(head.n_identity, head.n_identity + head.n_expression)
-    return np.setdiff1d(np.arange(head.n_components), expression)
 
 
 class _Solved(eqx.Module):

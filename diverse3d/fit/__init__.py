@@ -39,6 +39,8 @@ from ._refine import colours_first as colours_first
 from ._refine import fit_colours as fit_colours
 from ._seen import SeenPixels as SeenPixels
 from ._seen import seen_pixels as seen_pixels
+from ._several import RIGID_ROOT as RIGID_ROOT
+from ._several import identity_index as identity_index
 from ._state import Unknowns as Unknowns
 from ._state import canonical as canonical
 from ._state import mean_head as mean_head

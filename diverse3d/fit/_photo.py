@@ -31,7 +31,7 @@ from ._landmarks import doubts, equal_trust, load_landmark_noise, whitening
 from ._photometric import PhotoProblem, appearance_of, start_appearance
 from ._pixels import PixelHead, PixelUnknowns, on_host
 from ._refine import colours_first, fit_pixels
-from ._several import Picture, changes, evidence_of, identity_columns, joint
+from ._several import Picture, changes, evidence_of, identity_index, joint
 from ._solve import coefficient_rates, solve_in_turn
 from ._state import (
     INTEROCULAR_M,
@@ -186,10 +186,6 @@ class StartedPhoto(NamedTuple):
     """The photo around the face."""
     begin: PixelUnknowns
     """The fitted shape with the most likely skin and light."""
-    solution: Solution[Unknowns]
-    """How the solver ended."""
-    steps: Int[Array, ""]
-    """Steps taken in all."""
 
 
 def start_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> StartedPhoto:
@@ -198,10 +194,9 @@ def start_photo(photo: Photo, problem: FitProblem, config: FitConfig) -> Started
         name = problem.head.name
         raise InputError(f"The head '{name}' has no landmarks or no albedo, so give --mask PNG or --occlude none.")
     target = photo_target(photo, problem.landmarks, config)
-    solution, steps = _solve_photo(problem, problem.landmarks, target, config)
+    solution, _ = _solve_photo(problem, problem.landmarks, target, config)
     photos = _with_pixels(problem, problem.landmarks, problem.pixels, target)
-    begin = start_appearance(photos, solution.value)
-    return StartedPhoto(photos, crop_face(photo, problem.head.dtype), begin, solution, steps)
+    return StartedPhoto(photos, crop_face(photo, problem.head.dtype), start_appearance(photos, solution.value))
 
 
 def _with_pixels(problem: FitProblem, points: LandmarkHead, pixels: PixelHead, target: PhotoTarget) -> PhotoProblem:
@@ -281,7 +276,7 @@ def _told_together(
     problem: FitProblem, points: LandmarkHead, shots: list[tuple[PhotoTarget, Unknowns]]
 ) -> tuple[Unknowns, PictureEvidence]:
     """The first of several photos fitted with what the others say of the person, and all evidence on it."""
-    identity = identity_columns(problem.head)
+    identity = identity_index(problem.head)
     targets, shapes = [target for target, _ in shots], [shape for _, shape in shots]
     for step in range(_TOGETHER_STEPS + 1):
         linear = [_linearised(points, *shot) for shot in zip(targets, shapes, strict=True)]

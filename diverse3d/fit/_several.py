@@ -21,7 +21,7 @@ SHARED = 0.75
 population, 0.43 and 0.74 on those of FLAME's and ICT's people, what all people share included."""
 
 RIGID_ROOT = 1e-2
-"""Root of the precision of turns and shifts, which nothing is known of beforehand."""
+"""Prior precision (square root) of turns and shifts, which nothing is known of: flat, but never singular."""
 
 
 class Picture(NamedTuple):
@@ -57,8 +57,9 @@ class Joint(NamedTuple):
     """How much less they change with the first's head."""
 
 
-def identity_columns(head: HeadModel) -> Int[np.ndarray, " I"]:
-    """Coefficients that say who somebody is: identity and smooth residual, no expression."""
+def identity_index(head: HeadModel) -> Int[np.ndarray, " I"]:
+    """Coefficients that say who somebody is: identity and smooth residual, no expression. All coefficients of a head
+    that has region components."""
     return np.setdiff1d(np.arange(head.n_components), head.n_identity + np.arange(head.n_expression))
 
 

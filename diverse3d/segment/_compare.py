@@ -45,7 +45,7 @@ class State(NamedTuple):
 
 def begin(photo: Photo, problem: FitProblem, config: FitConfig) -> State:
     """The landmark fit, with skin and light that explain most of the face."""
-    photos, crop, start, _, _ = start_photo(photo, problem, config)
+    photos, crop, start = start_photo(photo, problem, config)
     around, whole = crop_face(photo, problem.head.dtype, 2 * SIDE), pixel_head(problem.head, whole=True)
     assert whole is not None  # start_photo refuses a head without albedo
     extent = 2 * SIDE / float(around.scale)
